@@ -1,0 +1,275 @@
+"""What the template knows about the Paxx project it is copied into.
+
+Read only. Copier renders questions, messages and files with `paxx` in their context:
+the `Project` at the destination.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from copier.errors import UserMessageError
+from copier_template_extensions import ContextHook
+
+# In Compose's own order of preference.
+COMPOSE_FILES = (
+    "compose.yaml",
+    "compose.yml",
+    "docker-compose.yml",
+    "docker-compose.yaml",
+)
+
+
+@dataclass(frozen=True)
+class Project:
+    """Facts about the project in one directory, each read once."""
+
+    root: Path
+
+    def text(self, name: str) -> str:
+        """The file's text, empty when there is none."""
+        try:
+            return (self.root / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    @cached_property
+    def problem(self) -> str:
+        """Why the template cannot be copied here, in one line; empty when it can."""
+        names = ("main.py", "pyproject.toml")
+        missing = [name for name in names if not (self.root / name).is_file()]
+        if not self.settings_file and not (self.root / "settings").is_dir():
+            missing.append("settings.py")
+        if missing:
+            return (
+                f"{self.root} is not a Paxx project, it has no {', no '.join(missing)}:"
+                " run copier in the directory that `paxx bootstrap` made."
+            )
+        if self.settings_file == "settings.py" and not re.search(
+            r"^class Settings\b", self.text("settings.py"), re.MULTILINE
+        ):
+            return (
+                "settings.py has no `class Settings`: the queue's settings are added "
+                "to that class, so name yours Settings and run copier again."
+            )
+        if shutil.which("uv") is None:
+            return (
+                "uv is not on the PATH: it runs the step that edits settings.py and "
+                "main.py. Install it (https://docs.astral.sh/uv) and run copier again."
+            )
+        return ""
+
+    @cached_property
+    def settings_file(self) -> str:
+        """settings.py, or the package's __init__.py."""
+        names = ("settings.py", "settings/__init__.py")
+        return next((name for name in names if (self.root / name).is_file()), "")
+
+    @cached_property
+    def package(self) -> str:
+        """Where the project keeps its infrastructure: services/ if it has one."""
+        return "services" if (self.root / "services").is_dir() else "core"
+
+    @cached_property
+    def git(self) -> bool:
+        """Is it tracked by git, which `copier update` needs?"""
+        return any((up / ".git").exists() for up in (self.root, *self.root.parents))
+
+    @cached_property
+    def structlog(self) -> bool:
+        """Does it have Paxx's configure_logging, and the settings for it?"""
+        return "def configure_logging(" in self.text("core/logging.py") and all(
+            name in self.text(self.settings_file)
+            for name in ("log_level", "log_format")
+        )
+
+    @cached_property
+    def database(self) -> bool:
+        """Does it have Paxx's SQLAlchemy session factory?"""
+        text = self.text("db/database.py")
+        return "async_session_factory =" in text and "async def close_db(" in text
+
+    @cached_property
+    def redis_configured(self) -> bool:
+        """Is a Redis named in the settings, the environment files or in Compose?"""
+        texts = (self.settings_file, ".env", ".env.example")
+        return bool(self.redis_service) or any(
+            re.search("redis_url", self.text(name), re.IGNORECASE) for name in texts
+        )
+
+    @cached_property
+    def cache_db(self) -> int | None:
+        """The Redis database of the cache (REDIS_URL); None when there is no cache."""
+        for name in (".env", ".env.example", self.settings_file):
+            match = re.search(
+                r"""^\s*redis_url\b[^=\n]*=\s*["']?rediss?://[^/\s"']*/?(\d*)""",
+                self.text(name),
+                re.IGNORECASE | re.MULTILINE,
+            )
+            if match:
+                return int(match[1] or 0)
+        return None
+
+    @cached_property
+    def compose_file(self) -> str:
+        """The project's Compose file; empty when there is none."""
+        names = (name for name in COMPOSE_FILES if (self.root / name).is_file())
+        return next(names, "")
+
+    @cached_property
+    def override_files(self) -> list[str]:
+        """The override files that Compose reads by itself: one at most, as a rule."""
+        names = [name.replace(".y", ".override.y") for name in COMPOSE_FILES]
+        return [name for name in names if (self.root / name).exists()]
+
+    @cached_property
+    def worker_file(self) -> str:
+        """Where the Compose worker goes.
+
+        The override file that Compose reads by itself; compose.worker.yml when the
+        project has one of its own.
+        """
+        if self.override_files or not self.compose_file:
+            return "compose.worker.yml"
+        return self.compose_file.replace(".y", ".override.y")
+
+    @cached_property
+    def services(self) -> dict[str, dict[str, Any]]:
+        """The services in the Compose file."""
+        try:
+            services = yaml.safe_load(self.text(self.compose_file))["services"]
+            return {str(k): v for k, v in services.items() if isinstance(v, dict)}
+        except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+            return {}
+
+    @cached_property
+    def app_service(self) -> str:
+        """The Compose service that runs the app: `app`, or the first that is built."""
+        built = [name for name, service in self.services.items() if "build" in service]
+        return "app" if "app" in self.services or not built else built[0]
+
+    @cached_property
+    def redis_service(self) -> str:
+        """The Compose service that runs Redis; empty when there is none."""
+        for name, service in self.services.items():
+            image = str(service.get("image", "")).rpartition("/")[2]
+            if re.match("redis|valkey", image):
+                return name
+        return ""
+
+    @cached_property
+    def redis_condition(self) -> str:
+        """What to wait for in depends_on."""
+        service = self.services.get(self.redis_service, {"healthcheck": "ours"})
+        return "service_healthy" if "healthcheck" in service else "service_started"
+
+
+# What an answer must be, and what to say otherwise. copier.yml's validators ask here,
+# and so does the hook: for an answer given with --data, Copier would show a traceback.
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "package": (
+        lambda value: value in ("core", "services"),
+        "Type core or services.",
+    ),
+    "redis_db": (
+        lambda value: 0 <= int(value) <= 15,
+        "Type a number from 0 to 15.",
+    ),
+    "max_jobs": (
+        lambda value: int(value) >= 1,
+        "Type a number of 1 or more.",
+    ),
+    "job_timeout": (
+        lambda value: int(value) >= 1,
+        "Type a number of seconds, 1 or more.",
+    ),
+    "include_cron_examples": (
+        lambda value: _as_bool(value) is not None,
+        "Type y or n.",
+    ),
+    "include_compose_worker": (
+        lambda value: _as_bool(value) is not None,
+        "Type y or n.",
+    ),
+}
+
+
+def _as_bool(value: Any) -> bool | None:
+    texts = {"true": True, "false": False, "yes": True, "no": False}
+    texts |= {"y": True, "n": False, "on": True, "off": False, "1": True, "0": False}
+    return texts.get(str(value).lower())
+
+
+def answer_problem(name: str, value: Any) -> str:
+    """What to type instead; empty when the answer is fine."""
+    valid, advice = RULES[name]
+    try:
+        return "" if valid(value) else advice
+    except (TypeError, ValueError):
+        return advice
+
+
+def _is_scratch(root: Path) -> bool:
+    """Is it one of the directories in which `copier update` renders for comparison?
+
+    There is no project in them to have facts about, and an error would stop the update
+    halfway. While skip patterns are rendered they are the working directory, ".".
+    """
+    return any(
+        part.startswith("copier.") and ("old_copy." in part or "new_copy." in part)
+        for part in root.absolute().parts
+    )
+
+
+# Copier asks for the context some forty times, and must see one state throughout.
+_project = lru_cache(Project)
+
+
+class PaxxProject(ContextHook):
+    """Puts `paxx` into Copier's context, and refuses what is not a Paxx project."""
+
+    def hook(self, context: dict[str, Any]) -> None:
+        """Add to the context of a string or file that Copier is about to render.
+
+        Raises:
+            copier.errors.UserMessageError: Before the first question, when the template
+                cannot be copied here. Nothing has been written then.
+        """
+        conf = context["_copier_conf"]
+        root = Path(conf["dst_path"]).absolute()
+        context["paxx"] = project = _project(root)
+        context["answer_problem"] = answer_problem
+        if context["_copier_phase"] == "prompt" and not _is_scratch(root):
+            answers_file = str(conf["answers_file"])
+            problem = _refusal(project, answers_file, dict(conf["data"]))
+            if problem:
+                raise UserMessageError(problem)
+
+
+def _refusal(project: Project, answers_file: str, data: dict[str, Any]) -> str:
+    """Why not to go on; `data` is what --data said."""
+    answers = project.text(answers_file)
+    if answers and "job_timeout:" not in answers:
+        return (
+            f"{answers_file} belongs to another template: add "
+            "`-a .copier-answers.arq.yml`, here and for each update."
+        )
+    if not answers and project.problem:
+        return project.problem
+    for name in RULES.keys() & data.keys():
+        if problem := answer_problem(name, data[name]):
+            return f"{name}: {data[name]!r} will not do. {problem}"
+    compose_file = data.get("compose_file", project.compose_file)
+    if _as_bool(data.get("include_compose_worker")) and not compose_file:
+        return (
+            "include_compose_worker: there is no Compose file to add the worker to. "
+            "Add one, or answer no."
+        )
+    return ""

@@ -1,0 +1,449 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["libcst>=1.8", "tomlkit>=0.13"]
+# ///
+"""Connects the queue to the project: the few lines in files that are the user's own.
+
+Run by Copier in the project, once, after the files are rendered. Each seam is one
+function: it takes the bytes of a file and returns them with the seam added, or as they
+are when it is there already. A file whose shape it does not know it leaves alone, and
+prints what to add.
+
+    uv run --script extensions/wire.py --package core --dry-run
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import libcst as cst
+import tomlkit
+from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Array
+
+DEPENDENCY = "arq>=0.28,<0.29"
+
+
+class UnknownShapeError(Exception):
+    """The file does not look the way a seam needs it; says why."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the seams depend on."""
+
+    root: Path
+    package: str
+    redis_db: int
+
+
+def newline_of(source: bytes) -> bytes:
+    """The file's line ending."""
+    return b"\r\n" if b"\r\n" in source else b"\n"
+
+
+# --- Python files -----------------------------------------------------------------
+
+
+class Code:
+    """A parsed Python file that is edited by inserting bytes: all others stay."""
+
+    def __init__(self, source: bytes) -> None:
+        """Parse it.
+
+        Raises:
+            UnknownShapeError: It is not UTF-8, or not Python.
+        """
+        try:
+            source.decode("utf-8")
+            wrapper = MetadataWrapper(
+                cst.parse_module(source.removeprefix(b"\xef\xbb\xbf")),
+                unsafe_skip_copy=True,
+            )
+        except (UnicodeDecodeError, cst.ParserSyntaxError) as exc:
+            raise UnknownShapeError("it cannot be parsed") from exc
+        self.source = source
+        self.module = wrapper.module
+        self._spans = wrapper.resolve(ByteSpanPositionProvider)
+        self._shift = 3 if source.startswith(b"\xef\xbb\xbf") else 0
+        self._inserts: list[tuple[int, bytes]] = []
+
+    def start(self, node: cst.CSTNode) -> int:
+        """Offset of the node's first byte."""
+        return self._spans[node].start + self._shift
+
+    def end(self, node: cst.CSTNode) -> int:
+        """Offset after the node's last byte."""
+        span = self._spans[node]
+        return span.start + span.length + self._shift
+
+    def insert(self, offset: int, text: str) -> None:
+        """Insert text at an offset of the original."""
+        self._inserts.append((offset, text.encode()))
+
+    def insert_line(self, before: cst.SimpleStatementLine, text: str) -> None:
+        """Insert a line above a statement, indented alike."""
+        first = self.start(before.body[0])
+        line_start = self.source.rfind(b"\n", 0, first) + 1
+        indent = self.source[line_start:first]
+        if indent.strip():
+            raise UnknownShapeError("the line to add to holds more than one statement")
+        self._inserts.append(
+            (line_start, indent + text.encode() + newline_of(self.source))
+        )
+
+    def append_lines(self, after: cst.SimpleStatementLine, *lines: str) -> None:
+        """Insert lines below a statement, indented alike."""
+        first, last = self.start(after.body[0]), self.end(after.body[-1])
+        line_start = self.source.rfind(b"\n", 0, first) + 1
+        indent = self.source[line_start:first]
+        if indent.strip():
+            raise UnknownShapeError("the line to add to holds more than one statement")
+        newline = newline_of(self.source)
+        line_end = self.source.find(b"\n", last)
+        texts = [indent + line.encode() if line else b"" for line in lines]
+        if line_end < 0:
+            insert = len(self.source), newline + newline.join(texts)
+        else:
+            insert = line_end + 1, newline.join(texts) + newline
+        self._inserts.append(insert)
+
+    def render(self) -> bytes:
+        """The edited file."""
+        result = self.source
+        for offset, text in sorted(self._inserts, reverse=True):
+            result = result[:offset] + text + result[offset:]
+        return result
+
+    def imports(self) -> list[cst.SimpleStatementLine]:
+        """The import statements at the head of the file, before any other code."""
+        found: list[cst.SimpleStatementLine] = []
+        for index, line in enumerate(self.module.body):
+            if not isinstance(line, cst.SimpleStatementLine):
+                break
+            if all(isinstance(item, cst.Import | cst.ImportFrom) for item in line.body):
+                found.append(line)
+            elif index > 0 or not isinstance(line.body[0], cst.Expr):
+                break
+        return found
+
+    def has_import(self, module: str, name: str) -> bool:
+        """Is there a `from module import name` at the head of the file?"""
+        return any(
+            isinstance(item, cst.ImportFrom)
+            and _module_name(item) == module
+            and not isinstance(item.names, cst.ImportStar)
+            and any(alias.evaluated_name == name for alias in item.names)
+            for line in self.imports()
+            for item in line.body
+        )
+
+    def add_import(self, module: str, name: str, root: Path) -> None:
+        """Add `from module import name` where isort would put it.
+
+        Raises:
+            UnknownShapeError: The file starts with no imports.
+        """
+        imports = self.imports()
+        if not imports:
+            raise UnknownShapeError("it does not start with imports")
+        text = f"from {module} import {name}"
+        own = [
+            line
+            for line in imports
+            if isinstance(line.body[0], cst.ImportFrom)
+            and _is_first_party(_module_name(line.body[0]), root)
+        ]
+        for line in own:
+            assert isinstance(line.body[0], cst.ImportFrom)
+            if _module_name(line.body[0]) > module:
+                self.insert_line(line, text)
+                return
+        if own:
+            self.append_lines(own[-1], text)
+        else:
+            self.append_lines(imports[-1], "", text)
+
+
+def _module_name(node: cst.ImportFrom) -> str:
+    """The dotted name; empty for a relative import."""
+    if node.relative or node.module is None:
+        return ""
+    return cst.Module([]).code_for_node(node.module)
+
+
+def _is_first_party(module: str, root: Path) -> bool:
+    name = module.partition(".")[0]
+    return bool(name) and ((root / name).is_dir() or (root / f"{name}.py").is_file())
+
+
+def wire_settings(source: bytes, options: Options) -> bytes:
+    """settings.py: Settings inherits ArqSettings."""
+    code = Code(source)
+    module = f"{options.package}.arq_settings"
+    classes = [
+        node
+        for node in code.module.body
+        if isinstance(node, cst.ClassDef) and node.name.value == "Settings"
+    ]
+    if len(classes) != 1 or not classes[0].bases:
+        raise UnknownShapeError("it has no single `class Settings(...)` with a base")
+    bases = classes[0].bases
+    names = [code.module.code_for_node(base.value) for base in bases]
+    if "ArqSettings" not in names:
+        first = code.start(bases[0])
+        gap = code.source[code.source.rfind(b"(", 0, first) + 1 : first]
+        separator = "," + gap.decode() if gap.strip() == b"" and b"\n" in gap else ", "
+        code.insert(first, f"ArqSettings{separator}")
+    if not code.has_import(module, "ArqSettings"):
+        code.add_import(module, "ArqSettings", options.root)
+    return code.render()
+
+
+def settings_lines(options: Options) -> str:
+    return (
+        f"from {options.package}.arq_settings import ArqSettings\n\n"
+        "class Settings(ArqSettings, BaseSettings):"
+    )
+
+
+class _Lifespan(cst.CSTVisitor):
+    """Finds where a lifespan function yields, and where it closes the database."""
+
+    def __init__(self) -> None:
+        self.parents: list[cst.CSTNode] = []
+        self.yields: list[tuple[cst.SimpleStatementLine, list[cst.CSTNode]]] = []
+        self.closes: list[cst.SimpleStatementLine] = []
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, cst.FunctionDef | cst.Lambda | cst.ClassDef):
+            return False
+        if isinstance(node, cst.SimpleStatementLine):
+            item = node.body[0]
+            value = getattr(item, "value", None)
+            if isinstance(value, cst.Yield):
+                self.yields.append((node, list(self.parents)))
+            elif cst.Module([]).code_for_node(item) == "await close_db()":
+                self.closes.append(node)
+        self.parents.append(node)
+        return True
+
+    def on_leave(self, original_node: cst.CSTNode) -> None:
+        if self.parents and self.parents[-1] is original_node:
+            self.parents.pop()
+
+
+def _is_lifespan(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.FunctionDef) and any(
+        cst.Module([])
+        .code_for_node(decorator.decorator)
+        .endswith("asynccontextmanager")
+        for decorator in node.decorators
+    )
+
+
+def wire_main(source: bytes, options: Options) -> bytes:
+    """main.py: the lifespan closes the pool, just before the database."""
+    code = Code(source)
+    module = f"{options.package}.arq"
+    if re.search(rb"\bclose_pool\(", source):
+        return source
+    functions = [node for node in code.module.body if _is_lifespan(node)]
+    if len(functions) != 1:
+        raise UnknownShapeError("it has no single @asynccontextmanager function")
+    function = functions[0]
+    assert isinstance(function, cst.FunctionDef)
+    found = _Lifespan()
+    function.body.visit(found)
+    if len(found.yields) != 1:
+        raise UnknownShapeError("its lifespan function does not have one `yield`")
+    line, parents = found.yields[0]
+    after = [close for close in found.closes if code.start(close) > code.start(line)]
+    finals = [
+        parent.finalbody
+        for parent in parents
+        if isinstance(parent, cst.Try) and parent.finalbody
+    ]
+    plain = all(isinstance(parent, cst.IndentedBlock | cst.With) for parent in parents)
+    if len(after) == 1:
+        code.insert_line(after[0], "await close_pool()")
+    elif finals and isinstance(finals[-1].body.body[0], cst.SimpleStatementLine):
+        code.insert_line(finals[-1].body.body[0], "await close_pool()")
+    elif plain and not finals:
+        code.append_lines(line, "await close_pool()")
+    else:
+        raise UnknownShapeError("its lifespan function does more than is understood")
+    if not code.has_import(module, "close_pool"):
+        code.add_import(module, "close_pool", options.root)
+    return code.render()
+
+
+def main_lines(options: Options) -> str:
+    return (
+        f"from {options.package}.arq import close_pool\n\n"
+        "    await close_pool()  # in lifespan, after its yield"
+    )
+
+
+# --- Other files ------------------------------------------------------------------
+
+
+def wire_pyproject(source: bytes, options: Options) -> bytes:
+    """pyproject.toml: one dependency."""
+    try:
+        document = tomlkit.parse(source.decode("utf-8"))
+        dependencies = document["project"]["dependencies"]
+    except (UnicodeDecodeError, TOMLKitError, KeyError, TypeError) as exc:
+        raise UnknownShapeError("it has no [project] dependencies") from exc
+    if not isinstance(dependencies, Array):
+        raise UnknownShapeError("it has no [project] dependencies")
+    if any(re.match(r"arq\b(?!-)", str(item)) for item in dependencies):
+        return source
+    dependencies.append(DEPENDENCY)
+    return tomlkit.dumps(document).encode()
+
+
+def pyproject_lines(options: Options) -> str:
+    return f'uv add "{DEPENDENCY}"'
+
+
+def wire_env(source: bytes, options: Options) -> bytes:
+    """.env and .env.example: where Redis is."""
+    if re.search(rb"^\s*(export\s+)?ARQ_REDIS_URL\s*=", source, re.M | re.I):
+        return source
+    newline = newline_of(source)
+    if not source:
+        start = b""
+    elif source.endswith(b"\n"):
+        start = newline
+    else:
+        start = newline * 2
+    lines = [line.encode() for line in env_lines(options).splitlines()]
+    return source + start + newline.join(lines) + newline
+
+
+def env_lines(options: Options) -> str:
+    return (
+        f"# ARQ task queue (more settings: {options.package}/arq_settings.py)\n"
+        f"ARQ_REDIS_URL=redis://localhost:6379/{options.redis_db}"
+    )
+
+
+# --- The command ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seam:
+    """One place in the project that the queue needs."""
+
+    files: tuple[str, ...]
+    """Where it can be: the first that exists."""
+    edit: Callable[[bytes, Options], bytes]
+    lines: Callable[[Options], str]
+    """What to add by hand."""
+    optional: bool = False
+    """Nothing is missing when there is no such file."""
+
+
+SEAMS = (
+    Seam(("settings.py", "settings/__init__.py"), wire_settings, settings_lines),
+    Seam(("main.py",), wire_main, main_lines),
+    Seam(("pyproject.toml",), wire_pyproject, pyproject_lines),
+    Seam((".env.example",), wire_env, env_lines, optional=True),
+    Seam((".env",), wire_env, env_lines, optional=True),
+)
+
+
+def edited(source: bytes, seam: Seam, options: Options) -> bytes:
+    """The file with the seam in it, checked.
+
+    Raises:
+        UnknownShapeError: The seam cannot be added, or would not hold.
+    """
+    result = seam.edit(source, options)
+    if seam.edit(result, options) != result:
+        raise UnknownShapeError("the result could not be verified")
+    return result
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replace the file's content in one step, keeping its mode."""
+    path = path.resolve()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".wire-") as directory:
+        new = Path(directory) / path.name
+        new.write_bytes(data)
+        shutil.copymode(path, new)
+        new.replace(path)
+
+
+def diff(path: str, old: bytes, new: bytes) -> str:
+    """A unified diff."""
+    before, after = (
+        data.decode(errors="replace").splitlines(keepends=True) for data in (old, new)
+    )
+    return "".join(difflib.unified_diff(before, after, f"a/{path}", f"b/{path}"))
+
+
+def by_hand(path: str, why: str, lines: str) -> str:
+    """What to print where nothing was changed."""
+    return f"{path} was left as it is: {why}. Add by hand:\n\n{lines}\n"
+
+
+def wire(seam: Seam, options: Options, *, write_files: bool, check: bool) -> str:
+    """Add one seam; returns what to tell the user."""
+    existing = (name for name in seam.files if (options.root / name).is_file())
+    name = next(existing, "")
+    if not name:
+        if seam.optional:
+            return ""
+        return by_hand(seam.files[0], "there is no such file", seam.lines(options))
+    path = options.root / name
+    try:
+        source = path.read_bytes()
+        result = edited(source, seam, options)
+        if result == source:
+            return ""
+        if check:
+            return f"{name} lacks the queue's lines:\n\n{seam.lines(options)}\n"
+        if not write_files:
+            return diff(name, source, result)
+        write(path, result)
+    except UnknownShapeError as exc:
+        return by_hand(name, str(exc), seam.lines(options))
+    except OSError as exc:
+        return by_hand(name, exc.strerror or "it cannot be read", seam.lines(options))
+    return f"    wired  {name}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--package", required=True, help="core or services")
+    parser.add_argument("--redis-db", type=int, default=1)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print a diff, change nothing"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="print what is missing, change nothing"
+    )
+    arguments = parser.parse_args(argv)
+    options = Options(Path.cwd(), arguments.package, arguments.redis_db)
+    for seam in SEAMS:
+        message = wire(
+            seam, options, write_files=not arguments.dry_run, check=arguments.check
+        )
+        if message:
+            print(message, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""What the tests do to a project: copy the template, run its checks and its code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TEMPLATE = Path(__file__).parent.parent
+PAXX = "paxx==0.2.3"
+
+GIT_ENV = {
+    "GIT_AUTHOR_NAME": "Test",
+    "GIT_AUTHOR_EMAIL": "test@example.com",
+    "GIT_COMMITTER_NAME": "Test",
+    "GIT_COMMITTER_EMAIL": "test@example.com",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+}
+
+
+def run(
+    command: Sequence[str | Path], *, check: bool = True, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command; its output is in the error message when it fails."""
+    options.setdefault("stdin", subprocess.DEVNULL)
+    env = {**os.environ, **GIT_ENV, **options.pop("env", {})}
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        env=env,
+        **options,
+    )
+    if check and done.returncode:
+        raise AssertionError(
+            f"{command} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+    return done
+
+
+def git(cwd: Path, *arguments: str) -> str:
+    return run(["git", *arguments], cwd=cwd).stdout
+
+
+def make_template(directory: Path) -> Path:
+    """A git repository with the working tree's template, tagged v1.0.0."""
+    names = git(TEMPLATE, "ls-files", "-co", "--exclude-standard").splitlines()
+    for name in names:
+        if (TEMPLATE / name).is_file():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TEMPLATE / name, directory / name)
+    git(directory, "init", "-q", "-b", "main")
+    release(directory, "v1.0.0")
+    return directory
+
+
+def release(template: Path, tag: str) -> None:
+    git(template, "add", "-A")
+    git(template, "commit", "-qm", tag, "--allow-empty")
+    git(template, "tag", tag)
+
+
+def copier(
+    *arguments: str | Path, cwd: Path, check: bool = True, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    return run(["copier", *arguments], cwd=cwd, check=check, **options)
+
+
+class Shop:
+    """A Paxx project on disk."""
+
+    def __init__(self, root: Path, env: Path, template: Path) -> None:
+        self.root = root
+        self.env = env
+        self.template = template
+
+    def __truediv__(self, name: str) -> Path:
+        return self.root / name
+
+    def git(self, *arguments: str) -> str:
+        return git(self.root, *arguments)
+
+    def commit(self, message: str = "change") -> None:
+        self.git("add", "-A")
+        self.git("commit", "-qm", message, "--allow-empty")
+
+    def paxx(self, paxx: Path, *arguments: str) -> None:
+        """A paxx command, committed."""
+        run([paxx, *arguments], cwd=self.root)
+        self.commit(" ".join(["paxx", *arguments]))
+
+    def copy(self, *arguments: str, commit: bool = True) -> str:
+        """`copier copy --trust --defaults`; returns what it printed."""
+        done = copier(
+            *("copy", "--trust", "--defaults", *arguments, self.template, "."),
+            cwd=self.root,
+        )
+        if commit:
+            self.commit("copier copy")
+        return done.stdout + done.stderr
+
+    def update(self, *arguments: str) -> str:
+        done = copier("update", "--trust", "--defaults", *arguments, cwd=self.root)
+        return done.stdout + done.stderr
+
+    def run(self, *command: str, check: bool = True, **options: Any) -> str:
+        """A command of the project's environment."""
+        done = run(
+            [self.env / "bin" / command[0], *command[1:]],
+            cwd=self.root,
+            check=check,
+            **options,
+        )
+        return done.stdout + done.stderr
+
+    def python(self, code: str, url: str = "", **options: Any) -> Any:
+        """Run async code in the project; the value of its `result`, through JSON."""
+        body = "\n".join(f"    {line}" for line in code.splitlines())
+        script = (
+            "import asyncio, json\n"
+            f"async def main():\n{body}\n"
+            "    await close_pool()\n"
+            "    return result\n"
+            f"from {self.package}.arq import *\n"
+            f"from {self.package}.arq import close_pool\n"
+            "print('\\nRESULT', json.dumps(asyncio.run(main()), default=str))\n"
+        )
+        options["env"] = {**self.settings(url), **options.pop("env", {})}
+        output = self.run("python", "-c", script, **options)
+        return json.loads(output.rpartition("RESULT ")[2].splitlines()[0])
+
+    @property
+    def package(self) -> str:
+        return "core" if (self / "core/arq.py").exists() else "services"
+
+    def settings(self, url: str) -> dict[str, str]:
+        """Environment for the project's code."""
+        database = f"sqlite+aiosqlite:///{self.root}/shop.db"
+        env = {"DATABASE_URL": database, "PYTHONPATH": str(self.root)}
+        return {**env, "ARQ_REDIS_URL": url} if url else env
+
+    def start_worker(
+        self, url: str, log: Path, *options: str, name: str = "", **env: str
+    ) -> subprocess.Popen[bytes]:
+        """Start `arq core.tasks.WorkerSettings` and wait until it takes jobs."""
+        settings = name or f"{self.package}.tasks.WorkerSettings"
+        with log.open("ab") as file:
+            start = file.tell()
+            process = subprocess.Popen(
+                [self.env / "bin/arq", settings, *options],
+                cwd=self.root,
+                env={**os.environ, **self.settings(url), **env},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        wait_for(
+            lambda: (
+                "redis_version=" in log.read_text()[start:]
+                or process.poll() is not None
+            ),
+            30,
+            log,
+        )
+        assert process.poll() is None, log.read_text()
+        return process
+
+    @contextmanager
+    def worker(
+        self, url: str, *options: str, name: str = "", **env: str
+    ) -> Iterator[WorkerLog]:
+        """A worker for the length of the block, started by its command line."""
+        log = self.root.parent / f"{self.root.name}-worker.log"
+        process = self.start_worker(url, log, *options, name=name, **env)
+        try:
+            yield WorkerLog(process, log)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(40)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
+
+
+class WorkerLog:
+    """A running worker, and what it has printed."""
+
+    def __init__(self, process: subprocess.Popen[bytes], path: Path) -> None:
+        self.process = process
+        self.path = path
+
+    @property
+    def text(self) -> str:
+        return self.path.read_text()
+
+    def wait_for(self, text: str, timeout: float = 20) -> None:
+        wait_for(lambda: text in self.text, timeout, self.path)
+
+
+def wait_for(condition: Any, timeout: float, log: Path | None = None) -> None:
+    """Poll until the condition holds.
+
+    Raises:
+        AssertionError: It does not within so many seconds; shows the log.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(
+                f"waited {timeout} s\n{log.read_text() if log else ''}"
+            )
+        time.sleep(0.02)

@@ -1,0 +1,90 @@
+"""Bad input gets one clear line, before anything is written."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from support import Shop, copier, run
+
+
+def refuse(root: Path, template: Path, *arguments: str, **options: object) -> str:
+    """What a refused copy prints; the directory is unchanged."""
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    done = copier(
+        *("copy", "--trust", "--defaults", *arguments, template, "."),
+        cwd=root,
+        check=False,
+        **options,
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    return done.stderr
+
+
+def test_an_empty_directory(
+    template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    error = refuse(tmp_path_factory.mktemp("empty"), template)
+    assert "is not a Paxx project, it has no main.py, no pyproject.toml" in error
+    assert "run copier in the directory that `paxx bootstrap` made." in error
+
+
+def test_settings_without_a_settings_class(shop: Shop) -> None:
+    text = (shop / "settings.py").read_text()
+    (shop / "settings.py").write_text(text.replace("Settings(Base", "Config(Base"))
+    assert "settings.py has no `class Settings`" in refuse(shop.root, shop.template)
+
+
+def test_without_uv(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    found = run(["which", "copier"]).stdout.strip()
+    (tmp_path / "bin/copier").symlink_to(found)
+    path = f"{tmp_path}/bin:/usr/bin:/bin"
+    if shutil.which("uv", path=path):
+        pytest.skip("uv is in /usr/bin here")
+    error = refuse(shop.root, shop.template, env={"PATH": path})
+    assert "uv is not on the PATH" in error
+
+
+def test_the_answers_file_of_another_template(shop: Shop) -> None:
+    (shop / ".copier-answers.yml").write_text("_src_path: gh:other/one\nname: x\n")
+    assert "add `-a .copier-answers.arq.yml`" in refuse(shop.root, shop.template)
+
+
+@pytest.mark.parametrize(
+    ("answer", "advice"),
+    [
+        ("redis_db=16", "Type a number from 0 to 15"),
+        ("redis_db=-1", "Type a number from 0 to 15"),
+        ("max_jobs=0", "Type a number of 1 or more"),
+        ("job_timeout=0", "Type a number of seconds, 1 or more"),
+        ("max_jobs=many", "Type a number of 1 or more"),
+        ("package=lib", "Type core or services"),
+        ("include_cron_examples=perhaps", "Type y or n"),
+    ],
+)
+def test_an_invalid_answer(shop: Shop, answer: str, advice: str) -> None:
+    error = refuse(shop.root, shop.template, "-d", answer)
+    assert advice in error
+    assert answer.partition("=")[0] in error
+
+
+def test_a_compose_worker_without_a_compose_file(shop: Shop) -> None:
+    (shop / "docker-compose.yml").unlink()
+    assert "there is no Compose file" in refuse(
+        shop.root, shop.template, "-d", "include_compose_worker=true"
+    )
+
+
+def test_outside_git_it_only_warns(shop: Shop) -> None:
+    run(["rm", "-rf", ".git"], cwd=shop.root)
+    env = {"GIT_CEILING_DIRECTORIES": os.fspath(shop.root.parent)}
+    output = copier(
+        *("copy", "--trust", "--defaults", shop.template, "."),
+        cwd=shop.root,
+        env=env,
+    ).stderr
+    assert "not in git" in output
+    assert (shop / "core/arq.py").exists()

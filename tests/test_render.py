@@ -1,0 +1,178 @@
+"""Every combination of answers renders code that passes the project's own checks."""
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from pytest_copie.plugin import Result
+from support import TEMPLATE, Shop, run
+
+PACKAGES = ["core", "services"]
+BOOLEANS = ["include_cron_examples", "include_compose_worker", "structlog"]
+COMBINATIONS = [
+    {"package": package, **dict(zip(BOOLEANS, values, strict=True))}
+    for package in PACKAGES
+    for values in itertools.product([True, False], repeat=len(BOOLEANS))
+]
+RENDERED = ["arq.py", "arq_settings.py", "arq_worker.py", "tasks.py"]
+
+
+def problems(output: str) -> list[str]:
+    """The checker's complaints without line numbers, which the seams shift."""
+    lines = [line for line in output.splitlines() if re.search(r"\.py:\d+", line)]
+    return sorted(re.sub(r":\d+(:\d+)?", "", line) for line in lines)
+
+
+def mypy(shop: Shop, cache: Path) -> list[str]:
+    return problems(shop.run("mypy", ".", "--cache-dir", str(cache), check=False))
+
+
+@pytest.fixture(scope="session")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mypy")
+
+
+@pytest.mark.parametrize(
+    "answers", COMBINATIONS, ids=lambda a: "-".join(map(str, a.values()))
+)
+def test_rendered_code_passes_the_projects_own_checks(
+    answers: dict[str, object],
+    copie: Callable[..., object],
+    bootstrapped: Path,
+    project_env: Path,
+    template: Path,
+    mypy_cache: Path,
+) -> None:
+    before = Shop(bootstrapped, project_env, template)
+    child = copie(parent_result=Result(project_dir=bootstrapped), child_tpl=template)
+    result = child.copy(extra_answers=answers)
+    assert result.exit_code == 0, result.exception
+    assert {name: result.answers[name] for name in answers} == answers
+    shop = Shop(result.project_dir, project_env, template)
+    package = str(answers["package"])
+    rendered = [f"{package}/{name}" for name in RENDERED]
+    assert all((shop / name).is_file() for name in rendered)
+    assert (shop / "docker-compose.override.yml").exists() == answers[
+        "include_compose_worker"
+    ]
+    cron = "cron(cleanup_expired_sessions" in (shop / f"{package}/tasks.py").read_text()
+    assert cron == answers["include_cron_examples"]
+
+    shop.run("ruff", "check", *rendered)
+    shop.run("ruff", "format", "--check", *rendered, "main.py")
+    concise = ["ruff", "check", ".", "--output-format", "concise"]
+    assert problems(shop.run(*concise, check=False)) == problems(
+        before.run(*concise, check=False)
+    )
+    assert mypy(shop, mypy_cache) == mypy(before, mypy_cache)
+    shop.run(*("python", "-c", f"import main, {package}.tasks"), env=shop.settings(""))
+
+
+def test_the_diff_is_small_and_reformats_nothing(shop: Shop) -> None:
+    shop.copy(commit=False)
+    changed = dict(
+        (name, int(added) + int(removed))
+        for added, removed, name in (
+            line.split() for line in shop.git("diff", "--numstat").splitlines()
+        )
+    )
+    assert changed == {
+        "settings.py": 4,
+        "main.py": 2,
+        "pyproject.toml": 1,
+        ".env.example": 3,
+    }
+
+
+def test_a_second_copy_changes_nothing(shop: Shop) -> None:
+    shop.copy()
+    shop.copy("--overwrite", commit=False)
+    assert shop.git("status", "--porcelain") == ""
+
+
+def test_answers_reach_the_settings(shop: Shop) -> None:
+    shop.copy(
+        *("-d", "redis_db=5", "-d", "max_jobs=3", "-d", "job_timeout=7"),
+    )
+    (shop / ".env").unlink()
+    code = (
+        "from settings import settings as s\n"
+        "print(s.arq_redis_url, s.arq_max_jobs + 0, s.arq_job_timeout + 0)"
+    )
+    output = shop.run("python", "-c", code, env=shop.settings(""))
+    assert output == "redis://localhost:6379/5 3 7\n"
+
+
+def test_after_infra_add_redis(shop: Shop, paxx: Path) -> None:
+    shop.paxx(paxx, "infra", "add", "redis")
+    output = shop.copy()
+    assert "no Redis is configured" not in output
+    assert (shop / "services/tasks.py").exists()
+    assert "from services.arq import close_pool" in (shop / "main.py").read_text()
+    compose = (shop / "docker-compose.override.yml").read_text()
+    services = yaml.safe_load(compose.replace("!reset ", ""))["services"]
+    assert set(services) == {"app", "worker"}
+    shop.run("ruff", "check", "main.py", "services/arq.py", "services/tasks.py")
+
+
+def test_without_redis_a_note_says_what_to_run(shop: Shop) -> None:
+    assert "`paxx infra add redis`" in shop.copy()
+
+
+def test_the_database_of_the_cache_is_pointed_out(shop: Shop, paxx: Path) -> None:
+    shop.paxx(paxx, "infra", "add", "redis")
+    output = shop.copy("-d", "redis_db=0")
+    assert "your cache (REDIS_URL) uses Redis database 0 too" in output
+    assert "--data redis_db=1" in output
+
+
+def test_an_override_file_of_the_projects_own_is_kept(shop: Shop) -> None:
+    own = "services:\n  app:\n    tty: true\n"
+    (shop / "docker-compose.override.yml").write_text(own)
+    shop.commit()
+    output = shop.copy()
+    assert (shop / "docker-compose.override.yml").read_text() == own
+    assert (shop / "compose.worker.yml").exists()
+    assert (
+        "-f docker-compose.yml -f docker-compose.override.yml -f compose.worker.yml"
+        in output
+    )
+
+
+def test_the_message_names_the_real_package(shop: Shop) -> None:
+    output = shop.copy("-d", "package=services")
+    assert "uv run arq services.tasks.WorkerSettings" in output
+    assert "uv run arq services.tasks.WorkerSettings --watch ." in output
+    assert "from services.arq import enqueue" in output
+    assert "copier update" in output
+
+
+def test_the_plain_commands_once_the_template_is_trusted(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """`copier copy gh:org/paxx-arq .` and `copier update`, git plays GitHub."""
+    github = "https://github.com/org/paxx-arq.git"
+    (tmp_path / "gitconfig").write_text(
+        f'[url "{shop.template}"]\n\tinsteadOf = {github}\n'
+    )
+    env = {"GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig")}
+    copy = ["copier", "copy", "--defaults", "gh:org/paxx-arq", "."]
+    untrusted = run(copy, cwd=shop.root, env=env, check=False)
+    assert untrusted.returncode != 0
+    readme = (TEMPLATE / "README.md").read_text()
+    message = "Template uses potentially unsafe features: jinja_extensions, tasks."
+    assert message in readme
+    assert message in untrusted.stderr.replace("\n", " ")
+    assert shop.git("status", "--porcelain") == ""
+
+    (tmp_path / "settings.yml").write_text(
+        readme.split("```yaml\ntrust:")[1].split("```")[0].join(["trust:", ""])
+    )
+    env["COPIER_SETTINGS_PATH"] = str(tmp_path / "settings.yml")
+    run(copy, cwd=shop.root, env=env)
+    assert (shop / "core/arq.py").exists()
+    shop.commit()
+    run(["copier", "update", "--defaults"], cwd=shop.root, env=env)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -145,6 +146,10 @@ class Shop:
         database = f"sqlite+aiosqlite:///{self.root}/shop.db"
         env = {"DATABASE_URL": database, "PYTHONPATH": str(self.root)}
         return {**env, "ARQ_REDIS_URL": url} if url else env
+
+    def write_tasks(self, code: str) -> None:
+        """Replace the example tasks."""
+        (self / self.package / "tasks.py").write_text(textwrap.dedent(code))
 
     def start_worker(
         self, url: str, log: Path, *options: str, name: str = "", **env: str

@@ -8,9 +8,12 @@ import pytest
 from support import Shop, run, wait_for
 
 ROUTE = textwrap.dedent("""
-    from fastapi import APIRouter
+    from typing import Annotated
 
-    from core.arq import enqueue, get_job_status
+    from arq import ArqRedis
+    from fastapi import APIRouter, Depends
+
+    from core.arq import enqueue, get_job_status, get_pool
 
     router = APIRouter()
 
@@ -24,6 +27,11 @@ ROUTE = textwrap.dedent("""
     @router.get("/jobs/{job_id}")
     async def job(job_id: str):
         return await get_job_status(job_id)
+
+
+    @router.get("/length")
+    async def length(pool: Annotated[ArqRedis, Depends(get_pool)]) -> int:
+        return await pool.zcard("arq:queue")
 """)
 
 CLIENT = textwrap.dedent("""
@@ -42,6 +50,7 @@ CLIENT = textwrap.dedent("""
             if status["status"] == "complete":
                 break
             time.sleep(0.05)
+        print('length', client.get('/length').json())
     print(status)
 """)
 
@@ -57,6 +66,7 @@ def test_a_job_goes_from_a_route_to_the_worker_and_back(
         )
         assert "'status': 'complete'" in output
         assert "'success': True" in output
+        assert "length 0" in output
         assert "'result': {'status': 'sent', 'user_id': 123, 'sent_at': '20" in output
         assert "Sending welcome email" in worker.text
 

@@ -17,7 +17,13 @@ COMBINATIONS = [
     for package in PACKAGES
     for values in itertools.product([True, False], repeat=len(BOOLEANS))
 ]
-RENDERED = ["arq.py", "arq_settings.py", "arq_worker.py", "tasks.py"]
+RENDERED = [
+    "arq.py",
+    "arq_serializer.py",
+    "arq_settings.py",
+    "arq_worker.py",
+    "tasks.py",
+]
 
 
 def problems(output: str) -> list[str]:

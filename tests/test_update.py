@@ -30,16 +30,18 @@ def test_an_update_keeps_the_users_edits(shop: Shop, versions: Path) -> None:
     settings = (shop / "settings.py").read_text() + "\n# mine\n"
     (shop / "settings.py").write_text(settings)
     arq = (shop / "core/arq.py").read_text()
-    (shop / "core/arq.py").write_text(arq.replace("retries=10", "retries=20"))
+    (shop / "core/arq.py").write_text(
+        arq.replace("loop.create_task(", "loop.create_task(  # mine")
+    )
     shop.commit()
-    change(versions, "arq.py", "conn_timeout=5", "conn_timeout=7", "v2.0.0")
+    change(versions, "arq.py", "7 * 24 *", "8 * 24 *", "v2.0.0")
 
     shop.update()
 
     assert (shop / "core/tasks.py").read_text() == tasks
     assert (shop / "settings.py").read_text() == settings
-    expected = arq.replace("retries=10", "retries=20")
-    expected = expected.replace("conn_timeout=5", "conn_timeout=7")
+    expected = arq.replace("loop.create_task(", "loop.create_task(  # mine")
+    expected = expected.replace("7 * 24 *", "8 * 24 *")
     assert (shop / "core/arq.py").read_text() == expected
     assert shop.git("diff", "--name-only").split() == [
         ".copier-answers.yml",

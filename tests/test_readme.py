@@ -1,0 +1,95 @@
+"""The README's Python, run as it stands."""
+
+import re
+from pathlib import Path
+
+from support import TEMPLATE, Shop
+
+README = (TEMPLATE / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def block(start: str) -> str:
+    """The one block that has this text."""
+    [found] = [text for text in BLOCKS if start in text]
+    return found
+
+
+def test_tasks_and_calls(queue_shop: Shop, redis_url: str) -> None:
+    """Every block is used here or in the next test."""
+    tasks = queue_shop / "core/tasks.py"
+    text = tasks.read_text()
+    text = text.replace(
+        "from typing import Any\n",
+        "from typing import Any\n\nfrom arq import func\nfrom sqlalchemy import text\n",
+    )
+    text = text.replace(
+        "import BaseWorkerSettings, Context",
+        "import BaseWorkerSettings, Context, no_retry",
+    ).replace(
+        "from core.arq_worker", "from core.arq import enqueue\nfrom core.arq_worker"
+    )
+    text = text.replace(
+        "class WorkerSettings(",
+        block("async def sync_user") + "\n\nclass WorkerSettings(",
+    ).replace("[send_welcome_email,", "[sync_user, send_report, send_welcome_email,")
+    tasks.write_text(text + "\n\n" + block("class PaymentSettings"))
+    calls = "".join(
+        block(start)
+        for start in ("_defer_by=60", "enqueue_many", "get_job_status", '"payments")\n')
+        if "class" not in block(start)
+    )
+    calls = calls.replace("10_000", "10")
+    with queue_shop.worker(redis_url):
+        result = queue_shop.python(
+            calls + "sync = await enqueue('sync_user', user_id=5)\n"
+            "result = [await sync.result(timeout=10, poll_delay=0.05)]\n"
+            "for _ in range(100):\n"
+            "    keys = await (await get_pool()).keys('arq:result:*')\n"
+            "    await asyncio.sleep(0.1)\n"
+            "    if len(keys) == 13: break\n"
+            "result.append(len(keys))",
+            redis_url,
+        )
+        # ten welcome mails, the webhook, sync_user and the report it queued
+        assert result == [{"synced": True}, 13]
+    with queue_shop.worker(redis_url, name="core.tasks.PaymentSettings") as worker:
+        worker.wait_for("ValueError: declined")
+        assert "retrying" not in worker.text.split("PaymentSettings")[-1]
+
+
+def test_testing(queue_shop: Shop, redis_url: str) -> None:
+    tasks = queue_shop / "core/tasks.py"
+    tasks.write_text(
+        tasks.read_text()
+        + block("async def sync_user")
+        .replace("text(", "str(")
+        .replace("await enqueue", "# await enqueue")
+    )
+    (queue_shop / "test_tasks.py").write_text(
+        "from collections.abc import AsyncIterator, Awaitable, Callable\n\n"
+        "import pytest\n"
+        "from arq.worker import create_worker\n\n"
+        "from core.arq import close_pool, enqueue, get_pool\n"
+        "from core.tasks import WorkerSettings, send_report\n\n\n"
+        + block("async def test_send_report")
+        + "\n\n"
+        + block("async def run_jobs")
+    )
+    output = queue_shop.run(
+        *("pytest", "-q", "test_tasks.py"), env=queue_shop.settings(redis_url)
+    )
+    assert "2 passed" in output
+
+
+def test_all_blocks_are_used() -> None:
+    source = Path(__file__).read_text()
+    starts = re.findall(r'block\(\s*"([^"]+)"', source)
+    starts += ["_defer_by=60", "enqueue_many", "get_job_status", '"payments")\n']
+    shown = "from core.arq import enqueue\n"  # in test_main_job.py
+    unused = [
+        text
+        for text in BLOCKS
+        if not any(start in text for start in starts) and not text.startswith(shown)
+    ]
+    assert unused == []

@@ -1,0 +1,723 @@
+"""The generated client and worker, on a real server."""
+
+import importlib.util
+import json
+import socket
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import redis
+from conftest import OwnRedis
+from support import Shop, wait_for
+
+TASKS = """
+    import asyncio
+    import logging
+
+    from arq import Retry, func
+
+    from core.arq_worker import BaseWorkerSettings, no_retry
+    from core.logging import get_logger
+
+    logger = get_logger(__name__)
+
+
+    async def add(ctx, a, b=0):
+        logger.info("adding", a=a)
+        return a + b
+
+
+    async def echo(ctx, value):
+        return value
+
+
+    async def names(ctx, function, queue):
+        return [function, queue]
+
+
+    async def types(ctx, value):
+        return repr(value)
+
+
+    async def slow(ctx, seconds=60):
+        logger.info("slow begins")
+        await asyncio.sleep(seconds)
+
+
+    async def flaky(ctx, fail_times):
+        await ctx["redis"].rpush("tries", ctx["job_try"])
+        if ctx["job_try"] <= fail_times:
+            raise ValueError(f"no luck {ctx['job_try']}")
+        return ctx["job_try"]
+
+
+    @no_retry(KeyError)
+    async def picky(ctx, error):
+        await ctx["redis"].incr("picky")
+        raise {"key": KeyError, "value": ValueError}[error]("x")
+
+
+    async def once(ctx):
+        await ctx["redis"].incr("once")
+        raise ValueError("never again")
+
+
+    async def later(ctx):
+        if ctx["job_try"] == 1:
+            raise Retry(defer=0.1)
+        return "done"
+
+
+    async def chained(ctx, value):
+        from core.arq import enqueue
+
+        job = await enqueue(echo, value * 2)
+        return job.job_id
+
+
+    class WorkerSettings(BaseWorkerSettings):
+        functions = [
+            add, echo, names, types, slow, flaky, picky, later, chained, func(once, max_tries=1)
+        ]
+        retry_delay = 0.1
+
+
+    class HighPriorityWorkerSettings(WorkerSettings):
+        queue_name = "high"
+"""
+
+
+@pytest.fixture
+def tasks_shop(queue_shop: Shop) -> Shop:
+    queue_shop.write_tasks(TASKS)
+    return queue_shop
+
+
+def result_of(shop: Shop, url: str, call: str, **env: str) -> object:
+    """Enqueue, and wait for the job's status to be complete."""
+    return shop.python(
+        f"job = await {call}\n"
+        "for _ in range(400):\n"
+        "    result = await get_job_status(job.job_id)\n"
+        "    if result['status'] == 'complete': break\n"
+        "    await asyncio.sleep(0.02)\n",
+        url,
+        env=env,
+    )
+
+
+# --- Connection ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def arq_settings(wired: Shop) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "arq_settings", wired / "core/arq_settings.py"
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://localhost", {"host": "localhost", "port": 6379, "database": 0}),
+        ("redis://h:7000/3", {"host": "h", "port": 7000, "database": 3}),
+        ("redis://h/3/", {"database": 3}),
+        ("redis://h:1?db=4", {"database": 4}),
+        ("redis://u:p%40s%2Fs%23@h", {"username": "u", "password": "p@s/s#"}),
+        ("redis://:p@h", {"username": None, "password": "p"}),
+        ("redis://[::1]:6380/2", {"host": "::1", "port": 6380, "database": 2}),
+        ("unix:///tmp/r.sock?db=2", {"unix_socket_path": "/tmp/r.sock", "database": 2}),
+        (
+            "unix://u:p@/tmp/r.sock",
+            {"unix_socket_path": "/tmp/r.sock", "username": "u"},
+        ),
+        ("rediss://h:1", {"ssl": True, "ssl_check_hostname": True}),
+        (
+            "rediss://h?ssl_cert_reqs=none",
+            {"ssl_cert_reqs": "none", "ssl_check_hostname": False},
+        ),
+        (
+            "rediss://h?ssl_ca_certs=/ca.pem&ssl_check_hostname=false",
+            {"ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False},
+        ),
+        (
+            "sentinel://u:p@a:26379,b:26380/mymaster/2",
+            {
+                "host": [("a", 26379), ("b", 26380)],
+                "sentinel": True,
+                "sentinel_master": "mymaster",
+                "username": "u",
+                "password": "p",
+                "database": 2,
+            },
+        ),
+        ("sentinel://a:1/main", {"host": [("a", 1)], "database": 0, "password": None}),
+    ],
+)
+def test_redis_urls(arq_settings: ModuleType, url: str, expected: dict) -> None:
+    settings = arq_settings.parse_redis_url(url)
+    assert {name: getattr(settings, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://u:secret@h",
+        "redis://u:secret@h:port",
+        "redis://u:sec#ret@h:1",
+        "redis://u:secret@h/abc",
+        "redis://u:secret@h?db=x",
+        "redis://u:secret@h?unknown_option=1",
+        "sentinel://u:secret@h/master",
+        "",
+    ],
+)
+def test_a_bad_url_is_an_error_at_start_up_without_the_password(
+    wired: Shop, url: str
+) -> None:
+    env = {**wired.settings(""), "ARQ_REDIS_URL": url}
+    output = wired.run("python", "-c", "import settings", env=env, check=False)
+    error = output[output.index("ValidationError") :]
+    assert "ARQ_REDIS_URL must be redis://" in error
+    assert "sec" not in error.replace("SecretStr", "")
+    assert "ret@h" not in error
+
+
+@pytest.mark.parametrize("name", ["ARQ_JOB_TIMEOUT", "ARQ_MAX_JOBS"])
+def test_a_zero_is_an_error_that_names_the_setting(wired: Shop, name: str) -> None:
+    env = {**wired.settings(""), name: "0"}
+    output = wired.run("python", "-c", "import settings", env=env, check=False)
+    assert name.lower() in output and "greater than or equal to 1" in output
+
+
+def test_acl_user_percent_encoded_password_and_unix_socket(
+    tasks_shop: Shop, own_redis: OwnRedis
+) -> None:
+    own_redis.stop()
+    sock = own_redis.directory / "r.sock"
+    own_redis.start("--unixsocket", str(sock))
+    with redis.Redis(port=own_redis.port) as client:
+        client.acl_setuser(
+            "queue",
+            enabled=True,
+            passwords=["+p@ss/w#rd"],
+            keys=["*"],
+            categories=["+@all"],
+            reset=True,
+        )
+        client.acl_setuser("default", enabled=False)
+    login = "queue:p%40ss%2Fw%23rd@"
+    tcp = f"redis://{login}127.0.0.1:{own_redis.port}/3"
+    with tasks_shop.worker(tcp):
+        status = result_of(
+            tasks_shop, f"unix://{login}{sock}?db=3", "enqueue('add', 2)"
+        )
+        assert status["result"] == 2
+
+
+def test_unreachable_redis_is_one_line(wired: Shop) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    output = wired.run(
+        *("arq", "core.tasks.WorkerSettings"),
+        env=wired.settings(f"redis://127.0.0.1:{port}/1"),
+        check=False,
+    )
+    assert "Redis is not reachable, see ARQ_REDIS_URL: " in output
+    assert "Traceback" not in output
+
+
+# --- Pool ---------------------------------------------------------------------------
+
+
+def test_first_uses_at_once_share_one_pool(wired: Shop, redis_url: str) -> None:
+    result = wired.python(
+        "pools = await asyncio.gather(*[get_pool() for _ in range(50)])\n"
+        "clients = await pools[0].client_list()\n"
+        "mine = [c for c in clients if c['db'] == '9']\n"
+        "result = [len({id(pool) for pool in pools}), len(mine)]",
+        redis_url,
+    )
+    assert result == [1, 2]  # the other connection is the fixture's
+
+
+def test_a_closed_pool_opens_again_and_each_loop_has_its_own(
+    wired: Shop, redis_url: str
+) -> None:
+    code = (
+        "import asyncio\n"
+        "from core.arq import close_pool, enqueue, get_pool\n"
+        "async def use():\n"
+        "    first = await get_pool()\n"
+        "    assert await enqueue('process_webhook', payload={})\n"
+        "    await close_pool()\n"
+        "    await close_pool()\n"
+        "    assert await get_pool() is not first\n"
+        "    assert await enqueue('process_webhook', payload={})\n"
+        "    await close_pool()\n"
+        "asyncio.run(use())\n"
+        "asyncio.run(use())\n"
+        "print('done')"
+    )
+    strict = ("python", "-X", "dev", "-W", "error", "-c", code)
+    output = wired.run(*strict, env=wired.settings(redis_url))
+    assert output == "done\n"
+
+
+def test_no_warning_at_exit_without_closing(wired: Shop, redis_url: str) -> None:
+    code = (
+        "import asyncio\nfrom core.arq import enqueue\n"
+        "asyncio.run(enqueue('process_webhook', payload={}))"
+    )
+    assert wired.run("python", "-c", code, env=wired.settings(redis_url)) == ""
+
+
+def test_a_pool_that_could_not_be_opened_is_tried_again(
+    wired: Shop, own_redis: OwnRedis
+) -> None:
+    own_redis.stop()
+    code = (
+        "from redis.exceptions import RedisError\n"
+        "import subprocess, sys\n"
+        "try:\n    await get_pool()\nexcept RedisError:\n    pass\n"
+        "server = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)\n"
+        "try:\n    result = (await get_pool()) is not None\n"
+        "finally:\n    server.terminate()\n    server.wait()"
+    ).replace(
+        "sys.argv[1:]",
+        repr([own_redis.binary, "--port", str(own_redis.port), "--save", ""]),
+    )
+    assert wired.python(code, own_redis.url) is True
+
+
+# --- Enqueue ------------------------------------------------------------------------
+
+
+def test_enqueue_takes_a_name_or_the_task(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url):
+        by_name = result_of(tasks_shop, redis_url, "enqueue('add', 1, b=2)")
+        assert by_name["result"] == 3
+        by_task = result_of(
+            tasks_shop,
+            redis_url,
+            "enqueue(__import__('core.tasks').tasks.add, 1, b=3)",
+        )
+        assert by_task["result"] == 4
+
+
+def test_a_task_may_have_any_argument_names(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url):
+        call = "enqueue('names', function='f', queue='q')"
+        assert result_of(tasks_shop, redis_url, call)["result"] == ["f", "q"]
+
+
+def test_a_job_id_that_is_there_already_gives_none(
+    tasks_shop: Shop, redis_url: str
+) -> None:
+    code = (
+        "jobs = await asyncio.gather(*[\n"
+        "    enqueue('add', 1, _job_id='sync-1') for _ in range(20)])\n"
+        "result = sum(job is not None for job in jobs)"
+    )
+    assert tasks_shop.python(code, redis_url) == 1
+    with tasks_shop.worker(redis_url) as worker:
+        worker.wait_for("sync-1:add ●")
+    assert tasks_shop.python(code, redis_url) == 0  # its result is kept
+
+
+def test_deferred_jobs(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url):
+        result = tasks_shop.python(
+            "from datetime import datetime, timedelta, timezone\n"
+            "until = datetime.now(timezone.utc) + timedelta(seconds=1.5)\n"
+            "jobs = [await enqueue('add', 1, _defer_by=1.5),\n"
+            "        await enqueue('add', 2, _defer_until=until)]\n"
+            "first = [(await get_job_status(j.job_id))['status'] for j in jobs]\n"
+            "values = [await j.result(timeout=10, poll_delay=0.05) for j in jobs]\n"
+            "done = [await get_job_status(j.job_id) for j in jobs]\n"
+            "waits = [(d['start_time'] - d['enqueue_time']).total_seconds()\n"
+            "         for d in done]\n"
+            "result = [first, values, waits]",
+            redis_url,
+        )
+    assert result[:2] == [["deferred", "deferred"], [1, 2]]
+    assert all(1.4 < wait < 3 for wait in result[2])
+
+
+def test_an_expired_job_is_dropped(tasks_shop: Shop, redis_url: str) -> None:
+    job_id = tasks_shop.python(
+        "result = (await enqueue('add', 1, _expires=0.2)).job_id", redis_url
+    )
+    time.sleep(0.5)
+    with tasks_shop.worker(redis_url) as worker:
+        worker.wait_for("expired")
+    status = tasks_shop.python(f"result = await get_job_status({job_id!r})", redis_url)
+    assert status["success"] is False
+    assert "job expired" in status["result"]
+
+
+def test_enqueue_many(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url):
+        result = tasks_shop.python(
+            "jobs = await enqueue_many('add', [{'a': n, 'b': 1} for n in range(2500)])\n"
+            "values = [await job.result(timeout=30, poll_delay=0.1) for job in jobs]\n"
+            "calls = [{'a': 1, '_job_id': 'x'}, {'a': 2, '_job_id': 'x'}]\n"
+            "twice = await enqueue_many('add', calls)\n"
+            "result = [values == [n + 1 for n in range(2500)],\n"
+            "          [job is None for job in twice]]",
+            redis_url,
+        )
+    assert result == [True, [False, True]]
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("enqueue('add', object())", "SerializationError"),
+        (
+            "enqueue('ad', 1)",
+            "ValueError: no task 'ad' on queue 'arq:queue'; it has add",
+        ),
+        ("enqueue('add', 1, _defer_by=1, _defer_until=1)", "ValueError: use either"),
+        ("enqueue_many('add', [{'a': 1}, {'a': object()}])", "SerializationError"),
+    ],
+)
+def test_a_mistake_is_an_error_at_the_call(
+    tasks_shop: Shop, redis_url: str, call: str, error: str
+) -> None:
+    result = tasks_shop.python(
+        "import core.tasks\n"
+        f"try:\n    await {call}\n"
+        "except Exception as exc:\n    result = f'{type(exc).__name__}: {exc}'\n"
+        "assert await (await get_pool()).dbsize() == 0",
+        redis_url,
+    )
+    assert error in result
+
+
+# --- Compatibility with arq's own client and worker -----------------------------------
+
+
+def test_arqs_own_client_and_our_worker(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url):
+        result = tasks_shop.python(
+            "import arq\n"
+            "from core.arq_serializer import serialize, deserialize\n"
+            "pool = await arq.create_pool(get_redis_settings(),\n"
+            "    job_serializer=serialize, job_deserializer=deserialize)\n"
+            "job = await pool.enqueue_job('add', 40, b=2)\n"
+            "again = await pool.enqueue_job('add', 1, _job_id=job.job_id)\n"
+            "result = [await job.result(timeout=5), (await job.info()).function, again]\n"
+            "await pool.aclose()",
+            redis_url,
+        )
+    assert result == [42, "add", None]
+
+
+def test_our_client_and_arqs_own_worker(tasks_shop: Shop, redis_url: str) -> None:
+    tasks_shop.python("result = (await enqueue('sum', [1, 2, 3])).job_id", redis_url)
+    code = (
+        "import asyncio, json\n"
+        "from arq import Worker, func\n"
+        "from core.arq import get_redis_settings\n"
+        "from core.arq_serializer import serialize, deserialize\n"
+        "async def add(ctx, numbers): return sum(numbers)\n"
+        "async def main():\n"
+        "    worker = Worker([func(add, name='sum')], burst=True, job_serializer=serialize,\n"
+        "        redis_settings=get_redis_settings(), job_deserializer=deserialize,\n"
+        "        poll_delay=0)\n"
+        "    assert type(worker).__module__ == 'arq.worker'\n"
+        "    await worker.async_run()\n"
+        "    print('jobs_complete', worker.jobs_complete)\n"
+        "    await worker.close()\n"
+        "asyncio.run(main())"
+    )
+    output = tasks_shop.run("python", "-c", code, env=tasks_shop.settings(redis_url))
+    assert "jobs_complete 1" in output
+
+
+# --- Status and abort -----------------------------------------------------------------
+
+KEYS = [
+    "job_id",
+    "status",
+    "function",
+    "args",
+    "kwargs",
+    "job_try",
+    "enqueue_time",
+    "score",
+    "success",
+    "result",
+    "start_time",
+    "finish_time",
+]
+
+
+def test_status_of_an_unknown_job(wired: Shop, redis_url: str) -> None:
+    assert wired.python("result = await get_job_status('nope')", redis_url) is None
+
+
+def test_status_from_queued_to_complete(tasks_shop: Shop, redis_url: str) -> None:
+    queued = tasks_shop.python(
+        "job = await enqueue('add', 1, b=2, _job_id='j')\n"
+        "result = await get_job_status('j')",
+        redis_url,
+    )
+    assert list(queued) == KEYS
+    assert queued["status"] == "queued"
+    assert (queued["args"], queued["kwargs"]) == ([1], {"b": 2})
+    assert queued["success"] is None
+    with tasks_shop.worker(redis_url) as worker:
+        worker.wait_for("j:add ●")
+        done = tasks_shop.python("result = await get_job_status('j')", redis_url)
+        assert list(done) == KEYS
+        assert (done["status"], done["success"], done["result"]) == (
+            "complete",
+            True,
+            3,
+        )
+        assert done["job_try"] == 1
+        running = tasks_shop.python(
+            "await enqueue('slow', _job_id='s')\nawait asyncio.sleep(0.5)\n"
+            "result = await get_job_status('s')\nawait abort_job('s')",
+            redis_url,
+        )
+        assert running["status"] == "in_progress"
+
+
+def test_status_of_a_failed_job(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url):
+        status = result_of(tasks_shop, redis_url, "enqueue('once')")
+        assert status["success"] is False
+        assert status["result"] == "ValueError: never again"
+
+
+def test_status_of_what_cannot_be_decoded(wired: Shop, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("arq:result:broken", b"\\x80\\x04pickle")
+    status = wired.python("result = await get_job_status('broken')", redis_url)
+    assert status["status"] == "complete"
+    assert "unable to deserialize" in status["result"]
+
+
+def test_abort(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url) as worker:
+        result = tasks_shop.python(
+            "await enqueue('slow', _job_id='running')\n"
+            "await enqueue('add', 1, _job_id='waiting', _defer_by=60)\n"
+            "await asyncio.sleep(0.5)\n"
+            "result = [await abort_job('running'), await abort_job('waiting'),\n"
+            "    await abort_job('unknown'),\n"
+            "    (await get_job_status('running'))['result']]",
+            redis_url,
+        )
+        assert result[:3] == [True, True, False]
+        assert "CancelledError" in result[3]
+        assert worker.process.poll() is None
+
+
+# --- Retries --------------------------------------------------------------------------
+
+
+def test_a_plain_exception_is_retried_with_growing_pauses(
+    tasks_shop: Shop, redis_url: str
+) -> None:
+    with tasks_shop.worker(redis_url) as worker:
+        start = time.monotonic()
+        status = result_of(tasks_shop, redis_url, "enqueue('flaky', 2)")
+        assert time.monotonic() - start >= 0.3  # 0.1 s, then 0.2 s
+        assert (status["success"], status["result"], status["job_try"]) == (True, 3, 3)
+        assert "no luck 1" in worker.text
+
+
+def test_after_the_last_try_the_exception_is_kept(
+    tasks_shop: Shop, redis_url: str
+) -> None:
+    with tasks_shop.worker(redis_url):
+        status = result_of(tasks_shop, redis_url, "enqueue('flaky', 99)")
+        assert status["result"] == "ValueError: no luck 3"
+        assert status["job_try"] == 3
+        with redis.Redis.from_url(redis_url) as client:
+            assert client.lrange("tries", 0, -1) == [b"1", b"2", b"3"]
+
+
+def test_retry_delay_means_what_it_says(tasks_shop: Shop, redis_url: str) -> None:
+    tasks = tasks_shop / "core/tasks.py"
+    tasks.write_text(tasks.read_text().replace("retry_delay = 0.1", "retry_delay = 2"))
+    with tasks_shop.worker(redis_url) as worker:
+        status = result_of(tasks_shop, redis_url, "enqueue('flaky', 1)")
+        assert status["job_try"] == 2
+        wait = float(worker.text.split("retrying job in ")[1].split("s")[0])
+        assert 2 <= wait <= 2.5
+
+
+def test_opting_out_of_retries(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url), redis.Redis.from_url(redis_url) as client:
+        assert (
+            "x" in result_of(tasks_shop, redis_url, "enqueue('picky', 'key')")["result"]
+        )
+        assert client.get("picky") == b"1"
+        result_of(tasks_shop, redis_url, "enqueue('picky', 'value')")
+        assert client.get("picky") == b"4"
+        result_of(tasks_shop, redis_url, "enqueue('once')")
+        assert client.get("once") == b"1"
+
+
+def test_arqs_own_retry_still_works(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url):
+        assert result_of(tasks_shop, redis_url, "enqueue('later')")["result"] == "done"
+
+
+def test_a_job_past_its_timeout_fails(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url, ARQ_JOB_TIMEOUT="1"):
+        status = result_of(tasks_shop, redis_url, "enqueue('slow')")
+        assert status["result"].startswith("TimeoutError")
+
+
+# --- Worker settings --------------------------------------------------------------------
+
+
+def test_each_queue_has_its_own_worker(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url, name="core.tasks.HighPriorityWorkerSettings"):
+        result = tasks_shop.python(
+            "high = await enqueue('add', 1, _queue_name='high')\n"
+            "normal = await enqueue('add', 2)\n"
+            "value = await high.result(timeout=10, poll_delay=0.05)\n"
+            "await asyncio.sleep(1)\n"
+            "result = [value, (await get_job_status(normal.job_id))['status']]",
+            redis_url,
+        )
+    assert result == [1, "queued"]
+
+
+def test_log_lines_carry_the_job(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url, LOG_FORMAT="json") as worker:
+        result_of(tasks_shop, redis_url, "enqueue('add', 1, _job_id='my-job')")
+        worker.wait_for("adding")
+        lines = [line for line in worker.text.splitlines() if "adding" in line]
+        assert len(lines) == 1
+        line = json.loads(lines[0])
+        assert (line["job_id"], line["job_try"], line["a"]) == ("my-job", 1, 1)
+
+
+def test_chained_tasks(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url):
+        first = result_of(tasks_shop, redis_url, "enqueue('chained', 21)")
+        second = tasks_shop.python(
+            f"from core.arq_serializer import deserialize\n"
+            f"from arq.jobs import Job\n"
+            f"job = Job({first['result']!r}, await get_pool(), 'arq:queue', deserialize)\n"
+            "result = await job.result(timeout=5, poll_delay=0.05)",
+            redis_url,
+        )
+        assert second == 42
+
+
+def test_a_task_uses_the_database(queue_shop: Shop, redis_url: str) -> None:
+    tasks = queue_shop / "core/tasks.py"
+    text = tasks.read_text()
+    old = "await asyncio.sleep(1)  # your email provider here"
+    assert old in text
+    tasks.write_text(
+        text.replace(
+            old,
+            "from sqlalchemy import text\n"
+            '    async with ctx["session_factory"]() as session:\n'
+            '        user_id = (await session.execute(text("SELECT 41 + 1"))).scalar()',
+        )
+    )
+    with queue_shop.worker(redis_url):
+        status = result_of(queue_shop, redis_url, "enqueue('send_welcome_email', 1)")
+        assert status["result"]["user_id"] == 42
+
+
+# --- Serializer -------------------------------------------------------------------------
+
+
+def test_values_come_back_as_they_were(tasks_shop: Shop, redis_url: str) -> None:
+    code = """
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from uuid import uuid4
+values = [
+    None, True, 1, 1.5, "ü", [1, [2]], {"a": {"b": 1}},
+    datetime(2026, 1, 2, 3, 4, 5, 6, timezone.utc), datetime(2026, 1, 2), date(2026, 1, 2),
+    time(1, 2), timedelta(days=1, microseconds=5), Decimal("1.10"), uuid4(),
+    b"\\x00\\xff", {1, 2}, frozenset([3]), {"__arq__": "no such tag"},
+    {"$date": "2026-01-01"},
+]
+jobs = await enqueue_many("echo", [{"value": value} for value in values])
+back = [await job.result(timeout=10, poll_delay=0.05) for job in jobs]
+result = [[a == b, type(a) is type(b), repr(a)] for a, b in zip(values, back)]
+"""
+    with tasks_shop.worker(redis_url):
+        for same, same_type, value in tasks_shop.python(code, redis_url):
+            assert same and same_type, value
+
+
+def test_models_dataclasses_tuples_and_enums(tasks_shop: Shop, redis_url: str) -> None:
+    code = """
+from dataclasses import dataclass
+from enum import Enum
+from uuid import UUID
+from pydantic import BaseModel
+class User(BaseModel):
+    id: UUID
+@dataclass
+class Point:
+    x: int
+class Color(Enum):
+    RED = "red"
+values = [User(id=UUID(int=1)), Point(1), (1, 2), Color.RED]
+jobs = await enqueue_many("types", [{"value": value} for value in values])
+result = [await job.result(timeout=10, poll_delay=0.05) for job in jobs]
+"""
+    with tasks_shop.worker(redis_url):
+        assert tasks_shop.python(code, redis_url) == [
+            "{'id': UUID('00000000-0000-0000-0000-000000000001')}",
+            "{'x': 1}",
+            "[1, 2]",
+            "'red'",
+        ]
+
+
+def test_an_exception_comes_back_readable(tasks_shop: Shop, redis_url: str) -> None:
+    with tasks_shop.worker(redis_url):
+        result = tasks_shop.python(
+            "job = await enqueue('once')\n"
+            "try:\n    await job.result(timeout=5, poll_delay=0.05)\n"
+            "except Exception as exc:\n    result = [type(exc).__name__, str(exc)]",
+            redis_url,
+        )
+    assert result == ["TaskError", "ValueError: never again"]
+
+
+def test_pickle_in_one_line(tasks_shop: Shop, redis_url: str) -> None:
+    env = {"ARQ_SERIALIZER": "pickle"}
+    with tasks_shop.worker(redis_url, **env):
+        status = result_of(tasks_shop, redis_url, "enqueue('types', (1, 2j))", **env)
+        assert status["result"] == "(1, 2j)"
+        failed = result_of(tasks_shop, redis_url, "enqueue('once')", **env)
+        assert failed["result"] == "ValueError: never again"
+
+
+def test_no_code_runs_from_what_is_in_redis(
+    tasks_shop: Shop, redis_url: str, tmp_path: Path
+) -> None:
+    """A pickle that would create a file when it is loaded."""
+    mark = tmp_path / "owned"
+    payload = f"cos\nsystem\n(S'touch {mark}'\ntR.".encode()
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("arq:job:evil", payload)
+        client.zadd("arq:queue", {"evil": 1})
+        with tasks_shop.worker(redis_url) as worker:
+            wait_for(lambda: client.exists("arq:result:evil"), 10, worker.path)
+    assert not mark.exists()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -75,7 +76,30 @@ class Project:
     @cached_property
     def package(self) -> str:
         """Where the project keeps its infrastructure: services/ if it has one."""
+        if self.old_queue:
+            return self.old_queue
         return "services" if (self.root / "services").is_dir() else "core"
+
+    @cached_property
+    def old_queue(self) -> str:
+        """The package with an arq.py not from here; empty when there is none.
+
+        As a rule that of `paxx ext add arq`.
+        """
+        for package in ("services", "core"):
+            text = self.text(f"{package}/arq.py")
+            if text and "copier update" not in text:
+                return package
+        return ""
+
+    def old_default(self, field: str, default: int) -> int:
+        """The number in the default of an arq_* field that settings.py has already."""
+        match = re.search(
+            rf"""^ +{field}: \w+ = ["']?(?:redis://localhost:6379/)?(\d+)["']?$""",
+            self.text(self.settings_file),
+            re.MULTILINE,
+        )
+        return int(match[1]) if match else default
 
     @cached_property
     def git(self) -> bool:
@@ -249,6 +273,11 @@ class PaxxProject(ContextHook):
         if context["_copier_phase"] == "prompt" and not _is_scratch(root):
             answers_file = str(conf["answers_file"])
             problem = _refusal(project, answers_file, dict(conf["data"]))
+            if project.old_queue and not (conf["overwrite"] or sys.stdin.isatty()):
+                problem = problem or (
+                    f"{project.old_queue}/arq.py is there already: add --overwrite to "
+                    "replace it. tasks.py stays as it is."
+                )
             if problem:
                 raise UserMessageError(problem)
 

@@ -31,6 +31,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Array
 
 DEPENDENCY = "arq>=0.28,<0.29"
+OTHER = {"core": "services", "services": "core"}
 
 
 class UnknownShapeError(Exception):
@@ -43,7 +44,9 @@ class Options:
 
     root: Path
     package: str
-    redis_db: int
+    redis_db: int = 1
+    max_jobs: int = 10
+    job_timeout: int = 300
 
 
 def newline_of(source: bytes) -> bytes:
@@ -76,6 +79,7 @@ class Code:
         self._spans = wrapper.resolve(ByteSpanPositionProvider)
         self._shift = 3 if source.startswith(b"\xef\xbb\xbf") else 0
         self._inserts: list[tuple[int, bytes]] = []
+        self._deletes: list[tuple[int, int]] = []
 
     def start(self, node: cst.CSTNode) -> int:
         """Offset of the node's first byte."""
@@ -117,11 +121,21 @@ class Code:
             insert = line_end + 1, newline.join(texts) + newline
         self._inserts.append(insert)
 
+    def delete_lines(self, first: cst.CSTNode, last: cst.CSTNode) -> None:
+        """Delete the lines of these statements, and the blank ones above."""
+        start = self.source.rfind(b"\n", 0, self.start(first)) + 1
+        while self.source[:start].endswith((b"\n\n", b"\n\r\n")):
+            start = self.source.rfind(b"\n", 0, start - 1) + 1
+        end = self.source.find(b"\n", self.end(last)) + 1 or len(self.source)
+        self._deletes.append((start, end))
+
     def render(self) -> bytes:
         """The edited file."""
+        edits = [(offset, offset, text) for offset, text in self._inserts]
+        edits += [(start, end, b"") for start, end in self._deletes]
         result = self.source
-        for offset, text in sorted(self._inserts, reverse=True):
-            result = result[:offset] + text + result[offset:]
+        for start, end, text in sorted(edits, reverse=True):
+            result = result[:start] + text + result[end:]
         return result
 
     def imports(self) -> list[cst.SimpleStatementLine]:
@@ -204,9 +218,49 @@ def wire_settings(source: bytes, options: Options) -> bytes:
         gap = code.source[code.source.rfind(b"(", 0, first) + 1 : first]
         separator = "," + gap.decode() if gap.strip() == b"" and b"\n" in gap else ", "
         code.insert(first, f"ArqSettings{separator}")
+    other = OTHER[options.package]
+    if code.has_import(f"{other}.arq_settings", "ArqSettings"):
+        raise UnknownShapeError(f"it imports ArqSettings from {other}.arq_settings")
     if not code.has_import(module, "ArqSettings"):
         code.add_import(module, "ArqSettings", options.root)
+    _delete_old_fields(code, classes[0], options)
     return code.render()
+
+
+def _delete_old_fields(code: Code, settings: cst.ClassDef, options: Options) -> None:
+    """Delete the fields that `paxx ext add arq` added: they would hide ArqSettings'.
+
+    Raises:
+        UnknownShapeError: One says something else than the answers.
+    """
+    url = f"redis://localhost:6379/{options.redis_db}"
+    expected = {
+        "arq_redis_url": url,
+        "arq_max_jobs": str(options.max_jobs),
+        "arq_job_timeout": str(options.job_timeout),
+    }
+    found: list[cst.SimpleStatementLine] = []
+    for line in settings.body.body:
+        item = line.body[0] if isinstance(line, cst.SimpleStatementLine) else None
+        if isinstance(item, cst.AnnAssign) and isinstance(item.target, cst.Name):
+            name = item.target.value
+            if name in expected and isinstance(line, cst.SimpleStatementLine):
+                value = code.module.code_for_node(item.value) if item.value else ""
+                if value.strip("\"'") != expected[name]:
+                    raise UnknownShapeError(
+                        f"its field {name} hides the one of ArqSettings; delete it, or "
+                        f"keep it and make it {expected[name]!r}"
+                    )
+                found.append(line)
+    for line in found:
+        first: cst.CSTNode = line
+        comments = [blank for blank in line.leading_lines if blank.comment]
+        if [c.comment.value for c in comments if c.comment] == ["# Infrastructure"]:
+            assert comments[0].comment
+            first = comments[0].comment
+        else:
+            first = line.body[0]
+        code.delete_lines(first, line.body[0])
 
 
 def settings_lines(options: Options) -> str:
@@ -256,6 +310,9 @@ def wire_main(source: bytes, options: Options) -> bytes:
     code = Code(source)
     module = f"{options.package}.arq"
     if re.search(rb"\bclose_pool\(", source):
+        other = OTHER[options.package]
+        if code.has_import(f"{other}.arq", "close_pool"):
+            raise UnknownShapeError(f"it imports close_pool from {other}.arq")
         return source
     functions = [node for node in code.module.body if _is_lifespan(node)]
     if len(functions) != 1:
@@ -306,9 +363,13 @@ def wire_pyproject(source: bytes, options: Options) -> bytes:
         raise UnknownShapeError("it has no [project] dependencies") from exc
     if not isinstance(dependencies, Array):
         raise UnknownShapeError("it has no [project] dependencies")
-    if any(re.match(r"arq\b(?!-)", str(item)) for item in dependencies):
+    names = [str(item) for item in dependencies]
+    if "arq>=0.26" in names:  # of `paxx ext add arq`: too old
+        dependencies[names.index("arq>=0.26")] = DEPENDENCY
+    elif any(re.match(r"arq\b(?!-)", name) for name in names):
         return source
-    dependencies.append(DEPENDENCY)
+    else:
+        dependencies.append(DEPENDENCY)
     return tomlkit.dumps(document).encode()
 
 
@@ -336,6 +397,49 @@ def env_lines(options: Options) -> str:
         f"# ARQ task queue (more settings: {options.package}/arq_settings.py)\n"
         f"ARQ_REDIS_URL=redis://localhost:6379/{options.redis_db}"
     )
+
+
+def tasks_to_change(options: Options) -> str:
+    """What should change in a tasks.py older than the queue; empty if nothing."""
+    other = OTHER[options.package]
+    moved = options.root / other / "tasks.py"
+    if moved.is_file() and not (options.root / options.package / "tasks.py").is_file():
+        return (
+            f"{other}/tasks.py is yours and was left where it is. The queue is now in "
+            f"{options.package}/:\n\n"
+            f"    git mv {other}/tasks.py {options.package}/tasks.py\n\n"
+            f"and in it, import from {options.package}.arq_worker, not "
+            f"{other}.arq_worker.\n"
+        )
+    tasks = options.root / options.package / "tasks.py"
+    if not re.search(r"^class WorkerSettings:", _text(tasks), re.MULTILINE):
+        return ""
+    return (
+        f"{options.package}/tasks.py works as it is. To get retries, the project's "
+        "logging,\ngraceful stops, health checks and several queues, change in it:\n\n"
+        f"    from {options.package}.arq_worker import BaseWorkerSettings\n\n"
+        "    class WorkerSettings(BaseWorkerSettings):\n\n"
+        "and delete its lines with redis_settings, max_jobs and job_timeout, which are "
+        "inherited.\nThen, once the queue is empty, store jobs as JSON instead of "
+        "pickle:\n\n    copier update --data serializer=json\n"
+    )
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def env_to_change(options: Options) -> str:
+    """Where an environment file names another Redis database than the answers."""
+    for name in (".env", ".env.example"):
+        text = _text(options.root / name)
+        match = re.search(r"^ARQ_REDIS_URL=redis://localhost:6379/(\d+)", text, re.M)
+        if match and int(match[1]) != options.redis_db:
+            return (
+                f"{name} still says ARQ_REDIS_URL=redis://localhost:6379/{match[1]}, "
+                f"the queue is in database {options.redis_db}.\n"
+            )
+    return ""
 
 
 # --- The command ------------------------------------------------------------------
@@ -429,6 +533,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--package", required=True, help="core or services")
     parser.add_argument("--redis-db", type=int, default=1)
+    parser.add_argument("--max-jobs", type=int, default=10)
+    parser.add_argument("--job-timeout", type=int, default=300, help="seconds")
+    parser.add_argument("--seam", help="only this file, as in --seam main.py")
     parser.add_argument(
         "--dry-run", action="store_true", help="print a diff, change nothing"
     )
@@ -436,13 +543,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--check", action="store_true", help="print what is missing, change nothing"
     )
     arguments = parser.parse_args(argv)
-    options = Options(Path.cwd(), arguments.package, arguments.redis_db)
-    for seam in SEAMS:
-        message = wire(
-            seam, options, write_files=not arguments.dry_run, check=arguments.check
-        )
-        if message:
-            print(message, file=sys.stderr)
+    options = Options(
+        Path.cwd(),
+        arguments.package,
+        arguments.redis_db,
+        arguments.max_jobs,
+        arguments.job_timeout,
+    )
+    messages = [
+        wire(seam, options, write_files=not arguments.dry_run, check=arguments.check)
+        for seam in SEAMS
+        if arguments.seam is None or arguments.seam in seam.files
+    ]
+    if arguments.seam is None and not arguments.dry_run:
+        messages += [tasks_to_change(options), env_to_change(options)]
+    for message in filter(None, messages):
+        print(message, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,61 +1,349 @@
 """`copier update` from one tagged version to the next, after edits of the user."""
 
+import re
 from pathlib import Path
 
 import pytest
-from support import Shop, make_template, release
+from support import TEMPLATE, Shop, copier, git, make_template, release, run
 
 
 @pytest.fixture
 def versions(tmp_path: Path) -> Path:
-    """A template of its own, at v1.0.0."""
+    """A template of the test's own, at v1.0.0."""
     (tmp_path / "template").mkdir()
     return make_template(tmp_path / "template")
 
 
-def change(template: Path, name: str, old: str, new: str, tag: str) -> None:
-    """Release a new version with one change in a package file."""
+@pytest.fixture
+def shop1(shop: Shop, versions: Path) -> Shop:
+    """A project with the queue of that template."""
+    shop.template = versions
+    shop.copy()
+    return shop
+
+
+def change(
+    template: Path, tag: str, name: str = "arq.py", old: str = "7 * 24 *", new: str = ""
+) -> None:
+    """Release a version with one change in a file of the package."""
     path = template / "template/{{ package }}" / f"{name}.jinja"
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new or "8 * 24 *"))
     release(template, tag)
 
 
-def test_an_update_keeps_the_users_edits(shop: Shop, versions: Path) -> None:
-    shop.template = versions
-    shop.copy()
-    tasks = "# all my own\n" + (shop / "core/tasks.py").read_text()
-    (shop / "core/tasks.py").write_text(tasks)
-    settings = (shop / "settings.py").read_text() + "\n# mine\n"
-    (shop / "settings.py").write_text(settings)
-    arq = (shop / "core/arq.py").read_text()
-    (shop / "core/arq.py").write_text(
-        arq.replace("loop.create_task(", "loop.create_task(  # mine")
-    )
-    shop.commit()
-    change(versions, "arq.py", "7 * 24 *", "8 * 24 *", "v2.0.0")
+def edit(shop: Shop, name: str, old: str, new: str) -> str:
+    text = (shop / name).read_text()
+    assert old in text
+    (shop / name).write_text(text.replace(old, new))
+    return text.replace(old, new)
 
-    shop.update()
 
-    assert (shop / "core/tasks.py").read_text() == tasks
-    assert (shop / "settings.py").read_text() == settings
-    expected = arq.replace("loop.create_task(", "loop.create_task(  # mine")
-    expected = expected.replace("7 * 24 *", "8 * 24 *")
-    assert (shop / "core/arq.py").read_text() == expected
-    assert shop.git("diff", "--name-only").split() == [
-        ".copier-answers.yml",
-        "core/arq.py",
+def changed(shop: Shop) -> list[str]:
+    """The files that the update has changed, the answers aside."""
+    lines = shop.git("status", "--porcelain", "-uall").splitlines()
+    return sorted(line[3:] for line in lines if "copier-answers" not in line)
+
+
+# --- The user's edits ---------------------------------------------------------------
+
+
+def test_untouched_files_update_without_conflict(shop1: Shop, versions: Path) -> None:
+    change(versions, "v2.0.0")
+    change(versions, "v3.0.0", old="8 * 24 *", new="9 * 24 *")
+    shop1.update()
+    assert changed(shop1) == ["core/arq.py"]
+    diff = shop1.git("diff", "-U0", "core/arq.py")
+    assert re.findall(r"^[+-]EX.*", diff, re.MULTILINE) == [
+        "-EXPIRES_MS = 7 * 24 * 60 * 60 * 1000",
+        "+EXPIRES_MS = 9 * 24 * 60 * 60 * 1000",
     ]
 
 
-def test_a_missing_seam_is_reported_not_inserted(shop: Shop, versions: Path) -> None:
+def test_the_users_own_files_are_left_alone(shop1: Shop, versions: Path) -> None:
+    (shop1 / "core/tasks.py").write_text("# all my own\n")
+    edit(
+        shop1, "settings.py", "port: int = 8000", "port: int = 9000\n    mine: int = 1"
+    )
+    edit(shop1, "main.py", "# Startup\n", "# Startup, mine\n")
+    edit(shop1, ".env.example", "DEBUG=false", "DEBUG=true\nMINE=1")
+    shop1.commit()
+    change(versions, "v2.0.0")
+    change(versions, "v2.1.0", "tasks.py", "Example task", "Sample task")
+    shop1.update()
+    assert changed(shop1) == ["core/arq.py"]
+
+
+def test_an_edit_elsewhere_in_a_template_file_is_merged(
+    shop1: Shop, versions: Path
+) -> None:
+    mine = edit(shop1, "core/arq.py", "len(jobs), 1000)", "len(jobs), 500)")
+    shop1.commit()
+    change(versions, "v2.0.0")
+    shop1.update()
+    assert (shop1 / "core/arq.py").read_text() == mine.replace("7 * 24 *", "8 * 24 *")
+
+
+def test_an_edit_of_the_same_line_is_a_normal_conflict(
+    shop1: Shop, versions: Path
+) -> None:
+    edit(shop1, "core/arq.py", "7 * 24 *", "1 * 24 *")
+    shop1.commit()
+    change(versions, "v2.0.0")
+    output = shop1.update()
+    text = (shop1 / "core/arq.py").read_text()
+    assert "1 * 24 *" in text and "8 * 24 *" in text
+    assert text.count("<<<<<<<") == text.count(">>>>>>>") == 1
+    assert shop1.git("diff", "--name-only", "--diff-filter=U").split() == [
+        "core/arq.py"
+    ]
+    assert "`git diff --check` lists them" in output
+
+
+def test_a_deleted_tasks_file_stays_deleted(shop1: Shop, versions: Path) -> None:
+    (shop1 / "core/tasks").mkdir()
+    shop1.git("mv", "core/tasks.py", "core/tasks/__init__.py")
+    shop1.commit()
+    change(versions, "v2.0.0", "tasks.py", "Example task", "Sample task")
+    shop1.update()
+    assert changed(shop1) == []
+    assert not (shop1 / "core/tasks.py").exists()
+
+
+def test_an_edited_compose_file_is_merged(shop1: Shop, versions: Path) -> None:
+    name = "docker-compose.override.yml"
+    mine = edit(shop1, name, "interval: 5s", "interval: 7s")
+    shop1.commit()
+    [path] = (versions / "template").glob("*worker_file*")
+    path.write_text(path.read_text().replace("45s", "50s"))
+    release(versions, "v2.0.0")
+    shop1.update()
+    assert (shop1 / name).read_text() == mine.replace("45s", "50s")
+
+
+@pytest.mark.parametrize("name", ["core/arq.py", "settings.py"])
+def test_other_line_endings_lose_nothing(
+    shop1: Shop, versions: Path, name: str
+) -> None:
+    path = shop1 / name
+    mine = path.read_bytes().replace(b"\n", b"\r\n") + b"# mine\r\n"
+    path.write_bytes(mine)
+    shop1.commit()
+    change(versions, "v2.0.0")
+    shop1.update()
+    if name == "settings.py":
+        assert path.read_bytes() == mine
+        assert changed(shop1) == ["core/arq.py"]
+    else:
+        text = path.read_text()
+        assert "# mine" in text and "8 * 24 *" in text
+        git(shop1.root, "show", f"HEAD:{name}")
+
+
+def test_the_package_is_moved(shop1: Shop, versions: Path) -> None:
+    output = shop1.update("--data", "package=services")
+    assert not list((shop1 / "core").glob("arq*.py"))
+    assert len(list((shop1 / "services").glob("arq*.py"))) == 4
+    assert (shop1 / "core/tasks.py").exists()
+    assert "git mv core/tasks.py services/tasks.py" in output
+    assert "settings.py was left as it is: it imports ArqSettings from core" in output
+    assert "main.py was left as it is: it imports close_pool from core.arq" in output
+
+
+def test_seams_removed_on_purpose_are_reported_not_inserted(
+    shop1: Shop, versions: Path
+) -> None:
+    mine = edit(shop1, "main.py", "    await close_pool()\n", "")
+    edit(shop1, "pyproject.toml", '    "arq>=0.28,<0.29",\n', "")
+    shop1.commit()
+    change(versions, "v2.0.0")
+    output = shop1.update()
+    assert "main.py lacks the queue's lines" in output
+    assert "await close_pool()" in output
+    assert 'uv add "arq>=0.28,<0.29"' in output
+    assert (shop1 / "main.py").read_text() == mine
+    assert changed(shop1) == ["core/arq.py"]
+
+
+def test_a_dirty_tree_is_refused(shop1: Shop, versions: Path) -> None:
+    change(versions, "v2.0.0")
+    edit(shop1, "main.py", "# Startup\n", "# Startup, mine\n")
+    done = copier(*("update", "--trust", "--defaults"), cwd=shop1.root, check=False)
+    assert done.returncode != 0
+    assert "Destination repository is dirty" in done.stderr.replace("\n", " ")
+    assert changed(shop1) == ["main.py"]
+
+
+def test_a_project_in_a_monorepo(shop: Shop, versions: Path, tmp_path: Path) -> None:
+    mono = tmp_path / "mono"
+    (mono / "apps").mkdir(parents=True)
+    run(["rm", "-rf", shop / ".git"])
+    shop.root.rename(mono / "apps/shop")
+    shop.root = mono / "apps/shop"
+    shop.template = versions
+    git(mono, "init", "-q")
+    shop.commit()
+    shop.copy()
+    mine = edit(shop, "core/arq.py", "len(jobs), 1000)", "len(jobs), 500)")
+    shop.commit()
+    change(versions, "v2.0.0")
+    shop.update()
+    assert (shop / "core/arq.py").read_text() == mine.replace("7 * 24 *", "8 * 24 *")
+    assert changed(shop) == ["apps/shop/core/arq.py"]
+
+
+def test_beside_a_second_template(shop: Shop, versions: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "template").mkdir(parents=True)
+    (other / "copier.yml").write_text("_subdirectory: template\nname:\n  default: x\n")
+    answers = "template/{{ _copier_conf.answers_file }}.jinja"
+    (other / answers).write_text("{{ _copier_answers|to_nice_yaml }}")
+    (other / "template/other.txt.jinja").write_text("{{ name }}\n")
+    git(other, "init", "-q")
+    release(other, "v1.0.0")
+    copier("copy", "--defaults", other, ".", cwd=shop.root)
+    shop.commit()
+    shop.template = versions
+    mine = ["-a", ".copier-answers.arq.yml"]
+    shop.copy(*mine)
+    change(versions, "v2.0.0")
+    (other / "template/other.txt.jinja").write_text("{{ name }} 2\n")
+    release(other, "v2.0.0")
+    shop.update(*mine)
+    assert changed(shop) == ["core/arq.py"]
+    shop.commit()
+    shop.update()
+    assert changed(shop) == ["other.txt"]
+
+
+# --- Answers ------------------------------------------------------------------------
+
+
+def test_answers_change_what_depends_on_them(shop: Shop, versions: Path) -> None:
+    shop.template = versions
+    shop.copy("-d", "include_compose_worker=false")
+    assert not (shop / "docker-compose.override.yml").exists()
+    shop.update("-d", "max_jobs=50", "-d", "include_compose_worker=true")
+    assert changed(shop) == ["core/arq_settings.py", "docker-compose.override.yml"]
+    diff = shop.git("diff", "-U0", "core/arq_settings.py")
+    assert "-        default=10, ge=1" in diff and "+        default=50, ge=1" in diff
+    assert diff.count("\n+") == 2  # the header and the line
+
+
+def test_an_answer_turned_off_removes_what_it_added(shop1: Shop) -> None:
+    shop1.update("-d", "include_compose_worker=false")
+    assert changed(shop1) == ["docker-compose.override.yml"]
+    assert not (shop1 / "docker-compose.override.yml").exists()
+
+
+def test_an_environment_file_with_another_database_is_pointed_out(shop1: Shop) -> None:
+    output = shop1.update("-d", "redis_db=4")
+    assert changed(shop1) == ["core/arq_settings.py", "docker-compose.override.yml"]
+    assert ".env still says ARQ_REDIS_URL=redis://localhost:6379/1" in output
+
+
+def test_a_compose_file_that_came_later(shop: Shop, versions: Path) -> None:
+    compose = (shop / "docker-compose.yml").read_text()
+    (shop / "docker-compose.yml").unlink()
+    shop.commit()
     shop.template = versions
     shop.copy()
-    main = (shop / "main.py").read_text().replace("    await close_pool()\n", "")
-    (shop / "main.py").write_text(main)
+    (shop / "docker-compose.yml").write_text(compose)
     shop.commit()
-    release(versions, "v2.0.0")
-    output = shop.update()
-    assert "main.py lacks the queue's lines" in output
-    assert (shop / "main.py").read_text() == main
+    shop.update("-d", "include_compose_worker=true")
+    assert changed(shop) == ["docker-compose.override.yml"] or changed(shop) == [
+        "compose.worker.yml"
+    ]
+    [name] = changed(shop)
+    assert "file: docker-compose.yml" in (shop / name).read_text()
+
+
+# --- Migrations ---------------------------------------------------------------------
+
+
+def test_a_migration_adds_a_seam_that_came_with_a_later_version(
+    shop1: Shop, versions: Path
+) -> None:
+    """The example in CONTRIBUTING.md, step by step: a `worker` target in the Makefile."""
+    contributing = (TEMPLATE / "CONTRIBUTING.md").read_text()
+    [function] = re.findall(r"```python\n(def wire_makefile.*?)```", contributing, re.S)
+    [seam] = re.findall(r"```python\n( +Seam\([^`]*)```", contributing, re.S)
+    [migration] = re.findall(r"```yaml\n(  - version: .*?)```", contributing, re.S)
+    wire = versions / "extensions/wire.py"
+    text = wire.read_text()
+    text = text.replace(
+        "@dataclass(frozen=True)\nclass Seam:",
+        f"{function}\n\n@dataclass(frozen=True)\nclass Seam:",
+    )
+    text = text.replace("SEAMS = (\n", f"SEAMS = (\n{seam}")
+    wire.write_text(text)
+    config = versions / "copier.yml"
+    config.write_text(
+        config.read_text().replace("_migrations:\n", f"_migrations:\n{migration}")
+    )
+    release(versions, "v1.1.0")
+    output = shop1.update()
+    assert "wired  Makefile" in output
+    assert changed(shop1) == ["Makefile"]
+    assert "uv run arq core.tasks.WorkerSettings" in (shop1 / "Makefile").read_text()
+    shop1.commit()
+    edit(shop1, "Makefile", "worker:", "my-worker:")
+    shop1.commit()
+    release(versions, "v1.2.0")
+    output = shop1.update()
+    assert "Makefile lacks" in output
+    assert changed(shop1) == []
+
+
+# --- Copier's other commands --------------------------------------------------------
+
+
+def test_recopy(shop1: Shop) -> None:
+    (shop1 / "core/tasks.py").write_text("# mine\n")
+    edit(shop1, "core/arq.py", "7 * 24 *", "1 * 24 *")
+    shop1.commit()
+    recopy = ("recopy", "--trust", "--defaults", "--overwrite")
+    copier(*recopy, cwd=shop1.root)
+    assert changed(shop1) == ["core/arq.py"]
+    assert "7 * 24 *" in (shop1 / "core/arq.py").read_text()
+
+
+def test_check_update(shop1: Shop, versions: Path) -> None:
+    check = ("check-update", "--quiet")
+    assert copier(*check, cwd=shop1.root).returncode == 0
+    change(versions, "v2.0.0")
+    assert copier(*check, cwd=shop1.root, check=False).returncode == 2
+
+
+@pytest.mark.parametrize("command", ["copy", "update"])
+def test_pretend_changes_nothing(shop: Shop, versions: Path, command: str) -> None:
+    shop.template = versions
+    if command == "copy":
+        shop.copy("--pretend", commit=False)
+    else:
+        shop.copy()
+        change(versions, "v2.0.0")
+        shop.update("--pretend")
+    assert shop.git("status", "--porcelain") == ""
+
+
+def test_quiet(shop: Shop, versions: Path) -> None:
+    shop.template = versions
+    assert shop.copy("--quiet").rstrip().splitlines() == [
+        f"    wired  {name}"
+        for name in ("settings.py", "main.py", "pyproject.toml", ".env.example", ".env")
+    ]
+    change(versions, "v2.0.0")
+    assert shop.update("--quiet").strip() == ""
+    assert changed(shop) == ["core/arq.py"]
+
+
+def test_the_head_of_the_template(shop1: Shop, versions: Path) -> None:
+    path = versions / "template/{{ package }}/arq.py.jinja"
+    path.write_text(path.read_text().replace("7 * 24 *", "8 * 24 *"))
+    git(versions, "commit", "-qam", "not released")
+    shop1.update()
+    assert changed(shop1) == []
+    shop1.update("--vcs-ref", "HEAD")
+    assert changed(shop1) == ["core/arq.py"]

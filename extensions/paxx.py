@@ -68,6 +68,11 @@ class Project:
         return ""
 
     @cached_property
+    def main(self) -> bool:
+        """Is there a project at all? Not where an update renders for comparison."""
+        return (self.root / "main.py").is_file()
+
+    @cached_property
     def settings_file(self) -> str:
         """settings.py, or the package's __init__.py."""
         names = ("settings.py", "settings/__init__.py")
@@ -193,6 +198,50 @@ class Project:
         """What to wait for in depends_on."""
         service = self.services.get(self.redis_service, {"healthcheck": "ours"})
         return "service_healthy" if "healthcheck" in service else "service_started"
+
+    @cached_property
+    def compose_doubts(self) -> str:
+        """What was guessed about the Compose file; empty when nothing was."""
+        built = [name for name, service in self.services.items() if "build" in service]
+        if self.app_service not in self.services:
+            return f"{self.compose_file} has no service that is built"
+        if len(built) > 1 and "app" not in built:
+            return f"{self.compose_file} builds {', '.join(built)}"
+        return ""
+
+    @cached_property
+    def worker_classes(self) -> str:
+        """The worker settings in tasks.py, one for each queue, comma-separated."""
+        found = ["WorkerSettings"]
+        for package in ("core", "services"):
+            for name in ("tasks.py", "tasks/__init__.py"):
+                pattern = r"^class (\w+)\(([\w, ]+)\):"
+                text = self.text(f"{package}/{name}")
+                for name_, bases in re.findall(pattern, text, re.MULTILINE):
+                    known = {*found, "BaseWorkerSettings"}
+                    if known & set(re.split(", *", bases)) and name_ not in found:
+                        found.append(name_)
+        return ",".join(found)
+
+    @cached_property
+    def metrics(self) -> bool:
+        """Did it run `paxx infra add metrics`?"""
+        return "prometheus_client" in self.text("services/metrics.py")
+
+    @cached_property
+    def linux_server(self) -> bool:
+        """Did it run `paxx deploy add linux-server`?"""
+        return (self.root / "deploy/linux-server/deploy.sh").is_file()
+
+    @cached_property
+    def name(self) -> str:
+        """The project's name, which its containers have."""
+        match = re.search(
+            r'^APP_NAME="([\w.-]+)"',
+            self.text("deploy/linux-server/deploy.sh"),
+            re.MULTILINE,
+        )
+        return match[1] if match else self.root.name
 
 
 # What an answer must be, and what to say otherwise. copier.yml's validators ask here,

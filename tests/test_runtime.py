@@ -221,12 +221,13 @@ def test_acl_user_percent_encoded_password_and_unix_socket(
         assert status["result"] == 2
 
 
-def test_unreachable_redis_is_one_line(wired: Shop) -> None:
+@pytest.mark.parametrize("options", [[], ["--watch", "core"]])
+def test_unreachable_redis_is_one_line(wired: Shop, options: list[str]) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     output = wired.run(
-        *("arq", "core.tasks.WorkerSettings"),
+        *("arq", "core.tasks.WorkerSettings", *options),
         env=wired.settings(f"redis://127.0.0.1:{port}/1"),
         check=False,
     )

@@ -1,0 +1,314 @@
+"""The Compose worker: what Compose makes of the files, and what runs in containers."""
+
+import json
+import shutil
+import socket
+import textwrap
+import time
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support import Shop, run, wait_for
+
+IMAGES = [
+    "python:3.12-slim",
+    "redis:7-alpine",
+    "postgres:16-alpine",
+    "ghcr.io/astral-sh/uv:latest",
+]
+
+
+def has_compose() -> bool:
+    if shutil.which("docker") is None:
+        return False
+    done = run(["docker", "compose", "version", "--short"], check=False)
+    return done.returncode == 0 and done.stdout.lstrip("v").startswith(("2.", "5."))
+
+
+def missing_image() -> str:
+    """Why containers cannot be run here; empty when they can."""
+    if run(["docker", "info"], check=False).returncode:
+        return "no Docker engine is running"
+    for image in IMAGES:
+        found = run(["docker", "image", "inspect", image], check=False).returncode == 0
+        if not found and run(["docker", "pull", "-q", image], check=False).returncode:
+            return f"no image {image}, see tests/docker-images.sh"
+    return ""
+
+
+pytestmark = pytest.mark.skipif(not has_compose(), reason="Compose v2 is missing")
+
+
+def config(shop: Shop, *files: str) -> dict[str, Any]:
+    """The services, as `docker compose config` resolves them."""
+    options = [part for name in files for part in ("-f", name)]
+    command = ["docker", "compose", *options, "config", "--format", "json"]
+    return json.loads(run(command, cwd=shop.root).stdout)["services"]
+
+
+def check(services: dict[str, Any], app: str = "app", redis: str = "redis") -> None:
+    """What must hold of every combination."""
+    worker = services["worker"]
+    url = f"redis://{redis}:6379/1"
+    assert services[app]["environment"]["ARQ_REDIS_URL"] == url
+    assert worker["environment"]["ARQ_REDIS_URL"] == url
+    assert (
+        worker["environment"]["DATABASE_URL"]
+        == (services[app]["environment"]["DATABASE_URL"])
+    )
+    assert worker["build"] == services[app]["build"]
+    assert worker["volumes"] == services[app]["volumes"]
+    assert "ports" not in worker and "container_name" not in worker
+    assert redis in worker["depends_on"] and redis in services[app]["depends_on"]
+    assert worker["healthcheck"]["test"][-1] == "--check"
+    assert worker["stop_grace_period"] == "45s"
+    assert worker["restart"] == "unless-stopped"
+
+
+def test_without_redis_it_brings_one(shop: Shop) -> None:
+    shop.copy()
+    services = config(shop)
+    check(services)
+    assert "--appendonly" in services["redis"]["command"]
+    assert services["redis"]["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
+    assert services["redis"]["volumes"][0]["target"] == "/data"
+
+
+def test_with_the_projects_redis(shop: Shop, paxx: Any) -> None:
+    shop.paxx(paxx, "infra", "add", "redis")
+    shop.copy()
+    services = config(shop)
+    check(services)
+    assert "command" not in services["redis"] or not services["redis"]["command"]
+    assert services["worker"]["depends_on"]["redis"]["condition"] == "service_healthy"
+
+
+def test_names_are_the_projects(shop: Shop) -> None:
+    text = (shop / "docker-compose.yml").read_text().replace("  app:", "  web:")
+    text = text.replace(
+        "\nvolumes:", "\n  cache:\n    image: valkey/valkey:8\n\nvolumes:"
+    )
+    shop.git("mv", "docker-compose.yml", "compose.yaml")
+    (shop / "compose.yaml").write_text(text)
+    shop.commit()
+    output = shop.copy()
+    assert (shop / "compose.override.yaml").exists()
+    services = config(shop)
+    check(services, "web", "cache")
+    assert services["worker"]["depends_on"]["cache"]["condition"] == "service_started"
+    assert "redis" not in services
+    assert "compose.yaml builds" not in output
+
+
+def test_a_guess_is_said(shop: Shop) -> None:
+    text = (shop / "docker-compose.yml").read_text().replace("  app:", "  web:")
+    text = text.replace("\nvolumes:", "\n  api:\n    build: .\n\nvolumes:")
+    (shop / "docker-compose.yml").write_text(text)
+    shop.commit()
+    output = shop.copy()
+    assert (
+        "docker-compose.yml builds web, api; the worker now runs as `web` does"
+        in output
+    )
+    assert "copier update --data app_service=NAME" in output
+    check(config(shop), "web")
+
+
+def test_beside_an_override_file_of_the_projects_own(shop: Shop) -> None:
+    name = "docker-compose.override.yml"
+    (shop / name).write_text("services:\n  app:\n    tty: true\n")
+    shop.commit()
+    shop.copy()
+    services = config(shop, "docker-compose.yml", name, "compose.worker.yml")
+    check(services)
+    assert services["app"]["tty"] is True
+
+
+def test_each_queue_class_gets_a_service_with_the_next_update(shop: Shop) -> None:
+    shop.copy()
+    tasks = shop / "core/tasks.py"
+    tasks.write_text(
+        tasks.read_text()
+        + "\n\nclass HighPriorityWorkerSettings(WorkerSettings):\n    queue_name = 'high'\n"
+        + "\n\nclass MailSettings(HighPriorityWorkerSettings):\n    queue_name = 'mail'\n"
+    )
+    shop.commit()
+    shop.update()
+    services = config(shop)
+    check(services)
+    high, mail = services["worker-high-priority"], services["worker-mail"]
+    for service, name in ((high, "HighPriorityWorkerSettings"), (mail, "MailSettings")):
+        assert f"core.tasks.{name}" in service["command"]
+        assert f"core.tasks.{name}" in service["healthcheck"]["test"]
+        assert service["environment"] == services["worker"]["environment"]
+        assert "redis" in service["depends_on"]
+
+
+# --- In containers --------------------------------------------------------------------
+
+ROUTES = textwrap.dedent("""
+    from fastapi import APIRouter
+
+    from core.arq import enqueue, get_job_status
+
+    router = APIRouter()
+
+
+    @router.post("/sleep/{seconds}")
+    async def sleep(seconds: float):
+        return (await enqueue("sleep", seconds)).job_id
+
+
+    @router.get("/jobs/{job_id}")
+    async def job(job_id: str):
+        return await get_job_status(job_id)
+""")
+
+TASKS = """
+    import asyncio
+    import socket
+
+    from core.arq_worker import BaseWorkerSettings
+
+
+    async def sleep(ctx, seconds):
+        await ctx["redis"].rpush("hosts", socket.gethostname())
+        await asyncio.sleep(seconds)
+        return socket.gethostname()
+
+
+    class WorkerSettings(BaseWorkerSettings):
+        functions = [sleep]
+"""
+
+
+class Stack:
+    """The project in containers."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def compose(self, *arguments: str, check: bool = True) -> str:
+        files = ("docker-compose.yml", "docker-compose.override.yml", "test.yml")
+        options = [part for name in files for part in ("-f", name)]
+        # the classic builder takes images that are in no registry
+        env = {"DOCKER_BUILDKIT": "0", "COMPOSE_PROJECT_NAME": "paxx-arq-test"}
+        done = run(
+            ["docker", "compose", *options, *arguments],
+            cwd=self.shop.root,
+            env=env,
+            check=check,
+            timeout=900,
+        )
+        return done.stdout
+
+    def http(self, method: str, path: str) -> Any:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        request = urllib.request.Request(url, method=method)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    def up(self) -> bool:
+        try:
+            return bool(self.http("GET", "/health"))
+        except OSError:
+            return False
+
+    def complete(self, job_id: str) -> bool:
+        return self.http("GET", f"/jobs/{job_id}")["status"] == "complete"
+
+    def workers(self) -> list[str]:
+        return self.compose("ps", "-q", "worker").split()
+
+    def hosts(self) -> list[str]:
+        """Where jobs were started."""
+        command = ["redis-cli", "-n", "1", "lrange", "hosts", "0", "-1"]
+        return self.compose("exec", "-T", "redis", *command).split()
+
+    def health(self, container: str) -> str:
+        form = "{{.State.Health.Status}}"
+        return run(["docker", "inspect", "-f", form, container]).stdout.strip()
+
+
+@pytest.fixture
+def stack(shop: Shop) -> Iterator[Stack]:
+    if reason := missing_image():
+        pytest.skip(reason)
+    shop.copy()
+    shop.write_tasks(TASKS)
+    (shop / "features/sleep").mkdir()
+    (shop / "features/sleep/routes.py").write_text(ROUTES)
+    main = shop / "main.py"
+    main.write_text(
+        main.read_text()
+        + "\nfrom features.sleep.routes import router\n\napp.include_router(router)\n"
+    )
+    project = shop / "pyproject.toml"
+    project.write_text(
+        project.read_text().replace('    "httpx', '    "aiosqlite",\n    "httpx')
+    )
+    stack = Stack(shop)
+    environment = (
+        "environment:\n      - DATABASE_URL=sqlite+aiosqlite:////tmp/shop.db\n"
+        "      - ARQ_JOB_TIMEOUT=5"
+    )
+    (shop / "test.yml").write_text(
+        "services:\n"
+        f"  app:\n    {environment}\n"
+        f"    ports: !override ['127.0.0.1:{stack.port}:8000']\n"
+        f"  worker:\n    {environment}\n"
+        "  db:\n    command: sleep infinity\n    ports: !reset []\n"
+        "    healthcheck:\n      test: ['CMD', 'true']\n"
+        # Redis' own image has it off, Debian's server on
+        "  redis:\n    command: redis-server --appendonly yes --protected-mode no\n"
+    )
+    try:
+        stack.compose("up", "-d", "--build", "--scale", "worker=2")
+        yield stack
+    finally:
+        print(stack.compose("logs", "--no-color", "--tail", "60", check=False))
+        stack.compose("down", "-v", "-t", "5", check=False)
+
+
+@pytest.mark.timeout(1500)
+def test_in_containers(stack: Stack) -> None:
+    wait_for(stack.up, 120)
+
+    job = stack.http("POST", "/sleep/0")
+    wait_for(lambda: stack.complete(job), 60)
+    assert stack.http("GET", f"/jobs/{job}")["success"] is True
+
+    first, second = stack.workers()
+    wait_for(lambda: {stack.health(c) for c in (first, second)} == {"healthy"}, 120)
+
+    # each job ran once, and both workers had some
+    jobs = [stack.http("POST", "/sleep/0.2") for _ in range(60)]
+    wait_for(lambda: all(stack.complete(job) for job in jobs), 60)
+    assert len(stack.hosts()) == 61
+    assert len(set(stack.hosts())) == 2
+
+    # a stop during a job lets it finish
+    job = stack.http("POST", "/sleep/4")
+    wait_for(lambda: len(stack.hosts()) == 62, 10)
+    host = stack.hosts()[-1]
+    running = first if first.startswith(host) else second
+    start = time.monotonic()
+    run(["docker", "stop", "-t", "45", running])
+    assert time.monotonic() - start < 20
+    assert stack.http("GET", f"/jobs/{job}")["result"] == host
+    run(["docker", "start", running])
+    wait_for(lambda: stack.health(running) == "healthy", 120)
+
+    # a kill makes it run again elsewhere, once its claim has lapsed: 5 + 10 seconds
+    job = stack.http("POST", "/sleep/4")
+    wait_for(lambda: len(stack.hosts()) == 63, 10)
+    host = stack.hosts()[-1]
+    running = first if first.startswith(host) else second
+    run(["docker", "kill", running])
+    wait_for(lambda: stack.complete(job), 40)
+    assert stack.http("GET", f"/jobs/{job}")["result"] != host

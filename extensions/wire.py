@@ -399,6 +399,60 @@ def env_lines(options: Options) -> str:
     )
 
 
+# --- deploy/linux-server, from `paxx deploy add linux-server` -----------------------
+
+
+def wire_deploy(source: bytes, options: Options) -> bytes:
+    """deploy.sh: the app knows Redis, and the worker is deployed along with it."""
+    if b"deploy-worker.sh" in source:
+        return source
+    environment, worker = deploy_lines(options).split("\n\n")
+    source = _insert(source, b'-e "APP_ENV=', environment, after=True)
+    return _insert(source, b"# 6. Graceful shutdown", worker + "\n", after=False)
+
+
+def deploy_lines(options: Options) -> str:
+    """What wire_deploy adds."""
+    match = re.search(
+        r'^APP_NAME="(.+)"', _text(options.root / "deploy/linux-server/deploy.sh"), re.M
+    )
+    name = match[1] if match else "app"
+    url = f"redis://{name}-redis:6379/{options.redis_db}"
+    return (
+        f'    -e "ARQ_REDIS_URL=${{ARQ_REDIS_URL:-{url}}}" \\\n\n'
+        "# The ARQ worker of the new version\n"
+        'DB_URL="$DB_URL" "$SCRIPT_DIR/deploy-worker.sh" "$IMAGE"'
+    )
+
+
+def wire_deploy_init(source: bytes, options: Options) -> bytes:
+    """deploy-init.sh: deploy-worker.sh is copied to the server, too."""
+    line = deploy_init_lines(options)
+    if line.encode() in source:
+        return source
+    return _insert(
+        source, b"    deploy/linux-server/deploy-if-changed.sh \\", line, after=False
+    )
+
+
+def deploy_init_lines(options: Options) -> str:
+    """What wire_deploy_init adds."""
+    return "    deploy/linux-server/deploy-worker.sh \\"
+
+
+def _insert(source: bytes, anchor: bytes, text: str, *, after: bool) -> bytes:
+    """Insert lines below or above the one line that has the anchor.
+
+    Raises:
+        UnknownShapeError: There is no such line, or more than one.
+    """
+    if source.count(anchor) != 1:
+        raise UnknownShapeError(f"there is no single line with {anchor.decode()!r}")
+    at = source.index(anchor)
+    offset = source.index(b"\n", at) + 1 if after else source.rfind(b"\n", 0, at) + 1
+    return source[:offset] + text.encode() + b"\n" + source[offset:]
+
+
 def tasks_to_change(options: Options) -> str:
     """What should change in a tasks.py older than the queue; empty if nothing."""
     other = OTHER[options.package]
@@ -464,6 +518,13 @@ SEAMS = (
     Seam(("pyproject.toml",), wire_pyproject, pyproject_lines),
     Seam((".env.example",), wire_env, env_lines, optional=True),
     Seam((".env",), wire_env, env_lines, optional=True),
+    Seam(("deploy/linux-server/deploy.sh",), wire_deploy, deploy_lines, optional=True),
+    Seam(
+        ("deploy/linux-server/deploy-init.sh",),
+        wire_deploy_init,
+        deploy_init_lines,
+        optional=True,
+    ),
 )
 
 

@@ -161,6 +161,8 @@ def redis_server() -> Iterator[str]:
     if url := os.environ.get("TEST_REDIS_URL"):
         yield url.rstrip("/")
     elif docker_has_redis():
+        # the container is stopped below; the helper that would is one more image
+        os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
         from testcontainers.redis import RedisContainer
 
         with RedisContainer(REDIS_IMAGE) as container:
@@ -216,6 +218,10 @@ class OwnRedis:
                     client.ping()
                 return
             except redis.RedisError:
+                if self.process.poll() is not None:
+                    raise RuntimeError(
+                        f"{self.binary} does not take {options}"
+                    ) from None
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)

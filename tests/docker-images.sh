@@ -13,7 +13,8 @@ packages=python3,python3-venv,ca-certificates,curl,redis-server
 debootstrap --variant=minbase --include="$packages" trixie "$scratch/root" "$mirror"
 cp /etc/ssl/certs/ca-certificates.crt "$scratch/root/etc/ssl/certs/"
 tar -C "$scratch/root" -c . | docker import --change 'ENV UV_SYSTEM_CERTS=1' - python:3.12-slim
-docker tag python:3.12-slim redis:7-alpine
+tar -C "$scratch/root" -c . | docker import \
+    --change 'CMD ["redis-server", "--protected-mode", "no"]' - redis:7-alpine
 docker tag python:3.12-slim postgres:16-alpine
 
 mkdir "$scratch/uv"

@@ -16,7 +16,7 @@ COMBINATIONS = [
     {"package": package, **dict(zip(BOOLEANS, values, strict=True))}
     for package in PACKAGES
     for values in itertools.product([True, False], repeat=len(BOOLEANS))
-]
+] + [{"package": package, "metrics": True} for package in PACKAGES]
 RENDERED = [
     "arq.py",
     "arq_serializer.py",
@@ -61,11 +61,16 @@ def test_rendered_code_passes_the_projects_own_checks(
     package = str(answers["package"])
     rendered = [f"{package}/{name}" for name in RENDERED]
     assert all((shop / name).is_file() for name in rendered)
-    assert (shop / "docker-compose.override.yml").exists() == answers[
-        "include_compose_worker"
-    ]
+    if answers.get("metrics"):
+        rendered.append(f"{package}/arq_metrics.py")
+    assert (shop / "docker-compose.override.yml").exists() == answers.get(
+        "include_compose_worker", True
+    )
+    assert (shop / f"{package}/arq_metrics.py").exists() == answers.get(
+        "metrics", False
+    )
     cron = "cron(cleanup_expired_sessions" in (shop / f"{package}/tasks.py").read_text()
-    assert cron == answers["include_cron_examples"]
+    assert cron == answers.get("include_cron_examples", True)
 
     shop.run("ruff", "check", *rendered)
     shop.run("ruff", "format", "--check", *rendered, "main.py")

@@ -3,14 +3,16 @@
 import importlib.util
 import json
 import socket
+import subprocess
 import time
+import urllib.request
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import redis
 from conftest import OwnRedis
-from support import Shop, wait_for
+from support import Shop, run, wait_for
 
 TASKS = """
     import asyncio
@@ -640,6 +642,31 @@ def test_a_task_uses_the_database(queue_shop: Shop, redis_url: str) -> None:
         assert status["result"]["user_id"] == 42
 
 
+def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
+    shop.paxx(paxx, "infra", "add", "metrics")
+    shop.copy()
+    shop.write_tasks(TASKS.replace("core.arq", "services.arq"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with shop.worker(redis_url, ARQ_METRICS_PORT=str(port)):
+        result_of(shop, redis_url, "enqueue('add', 1)")
+        result_of(shop, redis_url, "enqueue('flaky', 1)")
+        result_of(shop, redis_url, "enqueue('once')")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+            lines = response.read().decode().splitlines()
+    for line in (
+        'arq_jobs_total{outcome="complete",task="add"} 1.0',
+        'arq_jobs_total{outcome="retried",task="flaky"} 1.0',
+        'arq_jobs_total{outcome="complete",task="flaky"} 1.0',
+        'arq_jobs_total{outcome="failed",task="once"} 1.0',
+        'arq_job_duration_seconds_count{task="add"} 1.0',
+        "arq_jobs_running 0.0",
+        'arq_jobs_queued{queue="arq:queue"} 0.0',
+    ):
+        assert line in lines
+
+
 # --- Serializer -------------------------------------------------------------------------
 
 
@@ -722,3 +749,74 @@ def test_no_code_runs_from_what_is_in_redis(
         with tasks_shop.worker(redis_url) as worker:
             wait_for(lambda: client.exists("arq:result:evil"), 10, worker.path)
     assert not mark.exists()
+
+
+# --- Sentinel and TLS -------------------------------------------------------------------
+
+
+def test_sentinel(tasks_shop: Shop, own_redis: OwnRedis, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    conf = tmp_path / "sentinel.conf"
+    conf.write_text(
+        f"port {port}\nbind 127.0.0.1\n"
+        f"sentinel monitor queue 127.0.0.1 {own_redis.port} 1\n"
+    )
+    sentinel = subprocess.Popen(
+        [own_redis.binary, conf, "--sentinel"], stdout=subprocess.DEVNULL
+    )
+    url = f"sentinel://127.0.0.1:{port}/queue/2"
+    try:
+        with redis.Redis(port=port) as client:
+            wait_for(lambda: ping(client), 10)
+        with tasks_shop.worker(url):
+            assert result_of(tasks_shop, url, "enqueue('add', 2)")["result"] == 2
+        with redis.Redis(port=own_redis.port, db=2) as client:
+            assert client.keys("arq:result:*")
+    finally:
+        sentinel.terminate()
+        sentinel.wait(10)
+
+
+def ping(client: "redis.Redis[bytes]") -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def test_tls(tasks_shop: Shop, own_redis: OwnRedis, tmp_path: Path) -> None:
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem", *subject),
+        ]
+    )
+    own_redis.stop()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    files = (
+        "--tls-cert-file",
+        f"{tmp_path}/cert.pem",
+        "--tls-key-file",
+        f"{tmp_path}/key.pem",
+    )
+    try:
+        own_redis.start("--tls-port", port, "--tls-auth-clients", "no", *files)
+    except RuntimeError:
+        pytest.skip("this server is built without TLS")
+    url = f"rediss://localhost:{port}/1"
+    trusted = f"{url}?ssl_ca_certs={tmp_path}/cert.pem"
+    with tasks_shop.worker(trusted):
+        assert result_of(tasks_shop, trusted, "enqueue('add', 2)")["result"] == 2
+    # neither a certificate of unknown origin nor another host's is taken
+    for wrong in (url, trusted.replace("localhost", "127.0.0.1")):
+        error = tasks_shop.python(
+            "try:\n    await enqueue('add', 1)\n    result = 'connected'\n"
+            "except Exception as exc:\n    result = repr(exc)",
+            wrong,
+        )
+        assert "certificate verify failed" in error.lower()

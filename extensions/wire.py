@@ -96,30 +96,36 @@ class Code:
 
     def insert_line(self, before: cst.SimpleStatementLine, text: str) -> None:
         """Insert a line above a statement, indented alike."""
-        first = self.start(before.body[0])
-        line_start = self.source.rfind(b"\n", 0, first) + 1
-        indent = self.source[line_start:first]
-        if indent.strip():
-            raise UnknownShapeError("the line to add to holds more than one statement")
-        self._inserts.append(
-            (line_start, indent + text.encode() + newline_of(self.source))
-        )
+        line_start, indent = self._line(before)
+        line = indent + text.encode() + newline_of(self.source)
+        self._inserts.append((line_start, line))
 
     def append_lines(self, after: cst.SimpleStatementLine, *lines: str) -> None:
         """Insert lines below a statement, indented alike."""
-        first, last = self.start(after.body[0]), self.end(after.body[-1])
-        line_start = self.source.rfind(b"\n", 0, first) + 1
-        indent = self.source[line_start:first]
-        if indent.strip():
-            raise UnknownShapeError("the line to add to holds more than one statement")
+        _, indent = self._line(after)
         newline = newline_of(self.source)
-        line_end = self.source.find(b"\n", last)
         texts = [indent + line.encode() if line else b"" for line in lines]
+        line_end = self.source.find(b"\n", self.end(after.body[-1]))
         if line_end < 0:
             insert = len(self.source), newline + newline.join(texts)
         else:
             insert = line_end + 1, newline.join(texts) + newline
         self._inserts.append(insert)
+
+    def _line(self, statement: cst.SimpleStatementLine) -> tuple[int, bytes]:
+        """Offset of the statement's line, and its indentation.
+
+        Raises:
+            UnknownShapeError: Something else comes before it in its line.
+        """
+        first = self.start(statement.body[0])
+        line_start = self.source.rfind(b"\n", 0, first) + 1
+        if self._shift and line_start == 0:
+            line_start = self._shift
+        indent = self.source[line_start:first]
+        if indent.strip():
+            raise UnknownShapeError("the line to add to holds more than one statement")
+        return line_start, indent
 
     def delete_lines(self, first: cst.CSTNode, last: cst.CSTNode) -> None:
         """Delete the lines of these statements, and the blank ones above."""
@@ -233,37 +239,33 @@ def _delete_old_fields(code: Code, settings: cst.ClassDef, options: Options) -> 
     Raises:
         UnknownShapeError: One says something else than the answers.
     """
-    url = f"redis://localhost:6379/{options.redis_db}"
     expected = {
-        "arq_redis_url": url,
+        "arq_redis_url": f"redis://localhost:6379/{options.redis_db}",
         "arq_max_jobs": str(options.max_jobs),
         "arq_job_timeout": str(options.job_timeout),
     }
-    found: list[cst.SimpleStatementLine] = []
-    for line in settings.body.body:
-        item = line.body[0] if isinstance(line, cst.SimpleStatementLine) else None
-        if isinstance(item, cst.AnnAssign) and isinstance(item.target, cst.Name):
-            name = item.target.value
-            if name in expected and isinstance(line, cst.SimpleStatementLine):
-                value = code.module.code_for_node(item.value) if item.value else ""
-                if value.strip("\"'") != expected[name]:
-                    raise UnknownShapeError(
-                        f"its field {name} hides the one of ArqSettings; delete it, or "
-                        f"keep it and make it {expected[name]!r}"
-                    )
-                found.append(line)
-    for line in found:
-        first: cst.CSTNode = line
-        comments = [blank for blank in line.leading_lines if blank.comment]
-        if [c.comment.value for c in comments if c.comment] == ["# Infrastructure"]:
-            assert comments[0].comment
-            first = comments[0].comment
-        else:
-            first = line.body[0]
-        code.delete_lines(first, line.body[0])
+    found = {
+        code.module.code_for_node(line.body[0]).partition(": str = ")[0]: line
+        for line in settings.body.body
+        if isinstance(line, cst.SimpleStatementLine)
+    }
+    if not expected.keys() <= found.keys():
+        return
+    for name, value in expected.items():
+        line = found[name]
+        text = code.module.code_for_node(line.body[0])
+        if text.partition(": str = ")[2].strip("\"'") != value:
+            raise UnknownShapeError(
+                f"its field {name} hides the one of ArqSettings; delete it, and set "
+                f"{name.upper()} in the environment to keep its value"
+            )
+        comments = [empty.comment for empty in line.leading_lines if empty.comment]
+        heading = [comment.value for comment in comments] == ["# Infrastructure"]
+        code.delete_lines(comments[0] if heading else line.body[0], line.body[0])
 
 
 def settings_lines(options: Options) -> str:
+    """What wire_settings adds."""
     return (
         f"from {options.package}.arq_settings import ArqSettings\n\n"
         "class Settings(ArqSettings, BaseSettings):"
@@ -345,6 +347,7 @@ def wire_main(source: bytes, options: Options) -> bytes:
 
 
 def main_lines(options: Options) -> str:
+    """What wire_main adds."""
     return (
         f"from {options.package}.arq import close_pool\n\n"
         "    await close_pool()  # in lifespan, after its yield"
@@ -374,6 +377,7 @@ def wire_pyproject(source: bytes, options: Options) -> bytes:
 
 
 def pyproject_lines(options: Options) -> str:
+    """The command that adds what wire_pyproject does."""
     return f'uv add "{DEPENDENCY}"'
 
 
@@ -393,6 +397,7 @@ def wire_env(source: bytes, options: Options) -> bytes:
 
 
 def env_lines(options: Options) -> str:
+    """What wire_env adds."""
     return (
         f"# ARQ task queue (more settings: {options.package}/arq_settings.py)\n"
         f"ARQ_REDIS_URL=redis://localhost:6379/{options.redis_db}"

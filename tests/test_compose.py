@@ -38,6 +38,12 @@ def missing_image() -> str:
     return ""
 
 
+def builder() -> dict[str, str]:
+    """The classic builder where there is no other: it takes images of no registry."""
+    found = run(["docker", "buildx", "version"], check=False).returncode == 0
+    return {} if found else {"DOCKER_BUILDKIT": "0"}
+
+
 pytestmark = pytest.mark.skipif(not has_compose(), reason="Compose v2 is missing")
 
 
@@ -196,8 +202,7 @@ class Stack:
     def compose(self, *arguments: str, check: bool = True) -> str:
         files = ("docker-compose.yml", "docker-compose.override.yml", "test.yml")
         options = [part for name in files for part in ("-f", name)]
-        # the classic builder takes images that are in no registry
-        env = {"DOCKER_BUILDKIT": "0", "COMPOSE_PROJECT_NAME": "paxx-arq-test"}
+        env = {**builder(), "COMPOSE_PROJECT_NAME": "paxx-arq-test"}
         done = run(
             ["docker", "compose", *options, *arguments],
             cwd=self.shop.root,

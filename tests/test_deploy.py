@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import Shop, run, wait_for
-from test_compose import TASKS, missing_image
+from test_compose import TASKS, builder, missing_image
 
 
 @pytest.fixture
@@ -96,13 +96,12 @@ def test_a_new_version_replaces_the_worker_and_drains_it(engine: Shop) -> None:
     )
     (engine / "Dockerfile.test").write_text(DOCKERFILE)
     build = ["docker", "build", "-q", "-f", "Dockerfile.test"]
-    classic = {"DOCKER_BUILDKIT": "0"}
     for tag in ("shop-test:1", "shop-test:2"):
-        run([*build, "-t", tag, "."], cwd=engine.root, env=classic)
+        run([*build, "-t", tag, "."], cwd=engine.root, env=builder())
     run(
         [*build, "-t", "shop-test:broken", "--build-arg", "x=1", "."],
         cwd=engine.root,
-        env=classic,
+        env=builder(),
     )
     # Debian's server, unlike Redis' own image, is in protected mode
     script = engine / "deploy/linux-server/deploy-worker.sh"

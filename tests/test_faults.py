@@ -1,6 +1,9 @@
 """What is promised when something breaks: a real server, workers as processes."""
 
+import os
 import signal
+import subprocess
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -185,6 +188,56 @@ def test_10000_jobs_over_two_workers_each_run_once(
     finally:
         second.terminate()
         second.wait(20)
+
+
+STOCK = """
+    import asyncio
+    from arq import Worker
+    from core.arq import get_redis_settings
+    from core.arq_serializer import deserialize, serialize
+
+    async def job(ctx, n, wait=0.0):
+        await ctx["redis"].incr(f"ran:{n}")
+        await ctx["redis"].incr("stock")
+
+    async def main():
+        worker = Worker(
+            [job], redis_settings=get_redis_settings(), poll_delay=0.02,
+            job_serializer=serialize, job_deserializer=deserialize,
+        )
+        assert type(worker).__module__ == "arq.worker"
+        await worker.async_run()
+
+    asyncio.run(main())
+"""
+
+
+def test_arqs_own_worker_shares_the_queue(fault_shop: Shop, redis_url: str) -> None:
+    total = 3000
+    stock = subprocess.Popen(
+        [fault_shop.env / "bin/python", "-c", textwrap.dedent(STOCK)],
+        cwd=fault_shop.root,
+        env={**os.environ, **fault_shop.settings(redis_url)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with (
+            fault_shop.worker(redis_url) as ours,
+            redis.Redis.from_url(redis_url) as client,
+        ):
+            time.sleep(2)
+            fault_shop.python(
+                f"calls = [{{'n': n, 'wait': 0.005}} for n in range({total})]\n"
+                "await enqueue_many('job', calls)\nresult = 0",
+                redis_url,
+            )
+            wait_for(lambda: client.zcard("arq:queue") == 0, 60, ours.path)
+            assert counts(client, "ran", range(total)) == [1] * total
+            assert 0 < int(client.get("stock")) < total
+    finally:
+        stock.terminate()
+        stock.wait(10)
 
 
 @pytest.mark.parametrize(

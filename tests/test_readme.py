@@ -1,9 +1,14 @@
 """The README's Python, run as it stands."""
 
+import configparser
+import os
 import re
+import time
 from pathlib import Path
 
-from support import TEMPLATE, Shop
+import pytest
+import yaml
+from support import TEMPLATE, Shop, run
 
 README = (TEMPLATE / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -80,6 +85,76 @@ def test_testing(queue_shop: Shop, redis_url: str) -> None:
         *("pytest", "-q", "test_tasks.py"), env=queue_shop.settings(redis_url)
     )
     assert "2 passed" in output
+
+
+COMMANDS = [
+    line.partition("  #")[0].strip()
+    for text in re.findall(
+        r"```bash\n(.*?)```", README.split("## Leaving")[0], re.DOTALL
+    )
+    for line in text.splitlines()
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command(
+    command: str, queue_shop: Shop, shop: Shop, redis_url: str, tmp_path: Path
+) -> None:
+    """As it stands, where git plays GitHub, and without `uv run` in the project."""
+    (tmp_path / "gitconfig").write_text(
+        f'[url "{shop.template}"]\n\tinsteadOf = https://github.com/org/paxx-arq.git\n'
+    )
+    (tmp_path / "settings.yml").write_text("trust: [gh:org/paxx-arq]\n")
+    env = {
+        "GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig"),
+        "COPIER_SETTINGS_PATH": str(tmp_path / "settings.yml"),
+    }
+    words = command.split()
+    if words[0] in ("uvx", "copier"):
+        if words[words.index("copier") + 1] == "update":
+            run(
+                ["copier", "copy", "--defaults", "gh:org/paxx-arq", "."],
+                cwd=shop.root,
+                env=env,
+            )
+            shop.commit()
+        run([*words, "--defaults"], cwd=shop.root, env=env)
+        assert (shop / "core/arq.py").exists()
+    elif command == "uv run pytest":
+        assert "PYTEST_CURRENT_TEST" in os.environ
+    elif command == "uv sync":  # of the dependencies: the project wants Python 3.12
+        compile_ = ["uv", "pip", "compile", "-q", "pyproject.toml"]
+        done = run([*compile_, "--python-version", "3.12"], cwd=queue_shop.root)
+        assert "arq==0.28" in done.stdout
+    else:
+        assert words[:3] == ["uv", "run", "arq"]
+        if "PaymentSettings" in command:  # its class is in test_tasks_and_calls
+            return
+        if "--check" in words:
+            with queue_shop.worker(redis_url):
+                time.sleep(1)
+                queue_shop.run(*words[2:], env=queue_shop.settings(redis_url))
+        else:
+            with queue_shop.worker(redis_url, *words[4:], name=words[3]) as worker:
+                assert worker.process.poll() is None
+
+
+def test_each_unit_gives_the_worker_time_to_finish() -> None:
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(re.search(r"```ini\n(.*?)```", README, re.DOTALL)[1])  # type: ignore[index]
+    found = re.findall(r"```yaml\n(apiVersion.*?)```", README, re.DOTALL)
+    [deployment] = [yaml.safe_load(text) for text in found]
+    pod = deployment["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    wait = 30  # BaseWorkerSettings.job_completion_wait
+    worker = (TEMPLATE / "template/{{ package }}/arq_worker.py.jinja").read_text()
+    assert f"job_completion_wait: ClassVar[int] = {wait}\n" in worker
+    assert int(unit["Service"]["TimeoutStopSec"]) > wait
+    assert pod["terminationGracePeriodSeconds"] > wait
+    probe = container["livenessProbe"]["exec"]["command"]
+    assert probe == [*container["args"], "--check"]
+    assert unit["Service"]["ExecStart"].endswith(" ".join(container["args"]))
 
 
 def test_all_blocks_are_used() -> None:

@@ -751,6 +751,20 @@ def test_no_code_runs_from_what_is_in_redis(
     assert not mark.exists()
 
 
+def test_max_burst_jobs(tasks_shop: Shop, redis_url: str) -> None:
+    result = tasks_shop.python(
+        "from arq.worker import create_worker\n"
+        "from core.tasks import WorkerSettings\n"
+        "await enqueue_many('add', [{'a': n} for n in range(5)])\n"
+        "worker = create_worker(WorkerSettings, burst=True, handle_signals=False)\n"
+        "result = [await worker.run_check(max_burst_jobs=2),\n"
+        "    await worker.pool.zcard('arq:queue')]\n"
+        "await worker.close()",
+        redis_url,
+    )
+    assert result == [2, 3]
+
+
 # --- Sentinel and TLS -------------------------------------------------------------------
 
 

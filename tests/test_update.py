@@ -78,7 +78,7 @@ def test_the_users_own_files_are_left_alone(shop1: Shop, versions: Path) -> None
 def test_an_edit_elsewhere_in_a_template_file_is_merged(
     shop1: Shop, versions: Path
 ) -> None:
-    mine = edit(shop1, "core/arq.py", "len(jobs), 1000)", "len(jobs), 500)")
+    mine = edit(shop1, "core/arq.py", "len(prepared), 1000)", "len(prepared), 500)")
     shop1.commit()
     change(versions, "v2.0.0")
     shop1.update()
@@ -185,7 +185,7 @@ def test_a_project_in_a_monorepo(shop: Shop, versions: Path, tmp_path: Path) -> 
     git(mono, "init", "-q")
     shop.commit()
     shop.copy()
-    mine = edit(shop, "core/arq.py", "len(jobs), 1000)", "len(jobs), 500)")
+    mine = edit(shop, "core/arq.py", "len(prepared), 1000)", "len(prepared), 500)")
     shop.commit()
     change(versions, "v2.0.0")
     shop.update()

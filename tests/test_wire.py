@@ -351,7 +351,7 @@ def test_a_copy_goes_through_where_uv_cannot_get_the_dependencies(
     env = {**offline, "VIRTUAL_ENV": "", "PATH": ":".join(path)}
     command = [dev / "copier", "copy", "--trust", "--defaults", shop.template, "."]
     done = run(command, cwd=shop.root, env=env)
-    assert "are not wired yet" in done.stdout + done.stderr
+    assert "Your files are not wired yet" in done.stdout + done.stderr
     assert (shop / "core/arq.py").exists()
     assert "ArqSettings" not in (shop / "settings.py").read_text()
     run([*command, "--overwrite"], cwd=shop.root)

@@ -10,6 +10,7 @@ import wire
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+BOM = b"\xef\xbb\xbf"
 names = st.sampled_from(["alpha", "beta", "Gamma", "ünï", "x1", "_y"])
 comments = st.sampled_from(["", "  # why", "  #  ", " # ARQ_REDIS_URL close_pool()"])
 newlines = st.sampled_from(["\n", "\r\n"])
@@ -175,7 +176,9 @@ def added(before: bytes, after: bytes) -> list[bytes]:
 @given(source=settings_files())
 def test_settings(source: bytes, options: wire.Options) -> None:
     result = wired("settings.py", source, options)
-    libcst.parse_module(result.removeprefix(b"\xef\xbb\xbf"))
+    assert result.startswith(BOM) == source.startswith(BOM)
+    source, result = source.removeprefix(BOM), result.removeprefix(BOM)
+    libcst.parse_module(result)
     plain = result
     if b"ArqSettings, BaseSettings" not in source:
         plain = re.sub(

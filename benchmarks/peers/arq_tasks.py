@@ -1,0 +1,50 @@
+"""arq as its documentation shows it, with JSON for the serializer.
+
+In the same project: it imports what our tasks.py imports, so that memory compares.
+"""
+
+import asyncio
+import json
+
+import core.logging  # noqa: F401
+import db.database  # noqa: F401
+from arq import create_pool
+from arq.connections import RedisSettings
+from common import SLOTS, URL, done, stamp
+
+
+async def noop(ctx):
+    done()
+
+
+async def latency(ctx, sent):
+    stamp(sent)
+
+
+async def sleep(ctx, seconds):
+    await asyncio.sleep(seconds)
+    done()
+
+
+class WorkerSettings:
+    functions = (noop, latency, sleep)
+    redis_settings = RedisSettings.from_dsn(URL)
+    max_jobs = SLOTS
+    job_serializer = staticmethod(lambda data: json.dumps(data).encode()).__func__
+    job_deserializer = json.loads
+
+
+async def connect():
+    return await create_pool(
+        WorkerSettings.redis_settings,
+        job_serializer=WorkerSettings.job_serializer,
+        job_deserializer=WorkerSettings.job_deserializer,
+    )
+
+
+async def enqueue(pool, name, *args):
+    await pool.enqueue_job(name, *args)
+
+
+async def enqueue_many(pool, name, calls):
+    await asyncio.gather(*[pool.enqueue_job(name, *args) for args in calls])

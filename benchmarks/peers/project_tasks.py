@@ -1,0 +1,43 @@
+"""tasks.py of a Paxx project: the code under test, and the rival's.
+
+Put into the generated services/tasks.py, whose WorkerSettings stays as it is.
+"""
+
+import asyncio
+
+from common import done, stamp
+
+
+async def noop(ctx):
+    done()
+
+
+async def latency(ctx, sent):
+    stamp(sent)
+
+
+async def sleep(ctx, seconds):
+    await asyncio.sleep(seconds)
+    done()
+
+
+async def connect():
+    from services.arq import get_pool
+
+    return await get_pool()
+
+
+async def enqueue(pool, name, *args):
+    from services import arq
+
+    await arq.enqueue(name, *args)
+
+
+async def enqueue_many(pool, name, calls):
+    from services import arq
+
+    if hasattr(arq, "enqueue_many"):
+        key = {"noop": "", "sleep": "seconds"}[name]
+        await arq.enqueue_many(name, [{key: call[0]} if key else {} for call in calls])
+    else:
+        await asyncio.gather(*[arq.enqueue(name, *args) for args in calls])

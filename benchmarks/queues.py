@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -198,30 +199,27 @@ def drain(
     return total / float(elapsed)
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process group."""
-    ticks = 0
+def group(leader: int) -> Iterator[list[str]]:
+    """/proc/PID/stat, from the state on, of each process in a process group."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
+        except OSError:  # it has just ended
             continue
-        if int(fields[2]) == pid:
-            ticks += int(fields[11]) + int(fields[12])
+        if int(fields[2]) == leader:
+            yield fields
+
+
+def cpu_seconds(leader: int) -> float:
+    """CPU time of a process group."""
+    ticks = sum(int(fields[11]) + int(fields[12]) for fields in group(leader))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def memory(pid: int) -> float:
+def memory(leader: int) -> float:
     """Resident memory of a process group, in MB."""
-    total = 0
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == pid:
-            total += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    return total / 1e6
+    pages = sum(int(fields[21]) for fields in group(leader))
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def latency(peer: Peer, url: str, db: "redis.Redis[bytes]") -> dict[str, float]:

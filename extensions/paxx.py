@@ -344,7 +344,11 @@ def _refusal(project: Project, answers_file: str, data: dict[str, Any]) -> str:
     for name in RULES.keys() & data.keys():
         if problem := answer_problem(name, data[name]):
             return f"{name}: {data[name]!r} will not do. {problem}"
+    if data.get("worker_classes", project.worker_classes) != project.worker_classes:
+        return "worker_classes: it is read from tasks.py, leave it out."
     compose_file = data.get("compose_file", project.compose_file)
+    if not compose_file and project.compose_file:
+        return f"compose_file: it cannot be empty, there is {project.compose_file}."
     if _as_bool(data.get("include_compose_worker")) and not compose_file:
         return (
             "include_compose_worker: there is no Compose file to add the worker to. "

@@ -63,6 +63,8 @@ def test_the_answers_file_of_another_template(shop: Shop) -> None:
         ("max_jobs=many", "Type a number of 1 or more"),
         ("package=lib", "Type core or services"),
         ("include_cron_examples=perhaps", "Type y or n"),
+        ("worker_classes=WorkerSettings,Other", "it is read from tasks.py"),
+        ("compose_file=", "it cannot be empty, there is docker-compose.yml"),
     ],
 )
 def test_an_invalid_answer(shop: Shop, answer: str, advice: str) -> None:

@@ -179,9 +179,14 @@ class Project:
             return {}
 
     @cached_property
+    def built_services(self) -> list[str]:
+        """The Compose services that are built from the project."""
+        return [name for name, service in self.services.items() if "build" in service]
+
+    @cached_property
     def app_service(self) -> str:
         """The Compose service that runs the app: `app`, or the first that is built."""
-        built = [name for name, service in self.services.items() if "build" in service]
+        built = self.built_services
         return "app" if "app" in self.services or not built else built[0]
 
     @cached_property
@@ -202,7 +207,7 @@ class Project:
     @cached_property
     def compose_doubts(self) -> str:
         """What was guessed about the Compose file; empty when nothing was."""
-        built = [name for name, service in self.services.items() if "build" in service]
+        built = self.built_services
         if self.app_service not in self.services:
             return f"{self.compose_file} has no service that is built"
         if len(built) > 1 and "app" not in built:

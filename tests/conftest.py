@@ -8,7 +8,6 @@ import functools
 import hashlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from support import ARQ, PAXX, TEMPLATE, Shop, git, make_template, run
+from support import ARQ, PAXX, TEMPLATE, Shop, free_port, git, make_template, run
 
 CACHE = TEMPLATE / ".cache"
 
@@ -195,9 +194,7 @@ class OwnRedis:
 
         self.binary = shutil.which("redis-server") or str(_binary.get_binary_path())
         self.directory = directory
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import textwrap
 import time
@@ -67,6 +68,21 @@ def release(template: Path, tag: str) -> None:
     git(template, "add", "-A")
     git(template, "commit", "-qm", tag, "--allow-empty")
     git(template, "tag", tag)
+
+
+def as_github(template: Path, directory: Path) -> dict[str, str]:
+    """Environment in which git fetches gh:org/paxx-arq from the template."""
+    config = directory / "gitconfig"
+    github = "https://github.com/org/paxx-arq.git"
+    config.write_text(f'[url "{template}"]\n\tinsteadOf = {github}\n')
+    return {"GIT_CONFIG_GLOBAL": str(config)}
+
+
+def free_port() -> int:
+    """A port of this machine on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def copier(

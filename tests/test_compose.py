@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import textwrap
 import time
 import urllib.request
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support import Shop, run, wait_for
+from support import Shop, free_port, run, wait_for
 
 IMAGES = [
     "python:3.12-slim",
@@ -195,9 +194,7 @@ class Stack:
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     def compose(self, *arguments: str, check: bool = True) -> str:
         files = ("docker-compose.yml", "docker-compose.override.yml", "test.yml")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import TEMPLATE, Shop, run
+from support import TEMPLATE, Shop, as_github, run
 
 README = (TEMPLATE / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -101,12 +101,9 @@ def test_each_command(
     command: str, queue_shop: Shop, shop: Shop, redis_url: str, tmp_path: Path
 ) -> None:
     """As it stands, where git plays GitHub, and without `uv run` in the project."""
-    (tmp_path / "gitconfig").write_text(
-        f'[url "{shop.template}"]\n\tinsteadOf = https://github.com/org/paxx-arq.git\n'
-    )
     (tmp_path / "settings.yml").write_text("trust: [gh:org/paxx-arq]\n")
     env = {
-        "GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig"),
+        **as_github(shop.template, tmp_path),
         "COPIER_SETTINGS_PATH": str(tmp_path / "settings.yml"),
     }
     words = command.split()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pytest_copie.plugin import Result
-from support import TEMPLATE, Shop, run
+from support import TEMPLATE, Shop, as_github, run
 
 PACKAGES = ["core", "services"]
 BOOLEANS = ["include_cron_examples", "include_compose_worker", "structlog"]
@@ -165,11 +165,7 @@ def test_the_plain_commands_once_the_template_is_trusted(
     shop: Shop, tmp_path: Path
 ) -> None:
     """`copier copy gh:org/paxx-arq .` and `copier update`, git plays GitHub."""
-    github = "https://github.com/org/paxx-arq.git"
-    (tmp_path / "gitconfig").write_text(
-        f'[url "{shop.template}"]\n\tinsteadOf = {github}\n'
-    )
-    env = {"GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig")}
+    env = as_github(shop.template, tmp_path)
     copy = ["copier", "copy", "--defaults", "gh:org/paxx-arq", "."]
     untrusted = run(copy, cwd=shop.root, env=env, check=False)
     assert untrusted.returncode != 0

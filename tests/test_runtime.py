@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import socket
 import subprocess
 import time
 import urllib.request
@@ -12,7 +11,7 @@ from types import ModuleType
 import pytest
 import redis
 from conftest import OwnRedis
-from support import Shop, run, wait_for
+from support import Shop, free_port, run, wait_for
 
 TASKS = """
     import asyncio
@@ -225,9 +224,7 @@ def test_acl_user_percent_encoded_password_and_unix_socket(
 
 @pytest.mark.parametrize("options", [[], ["--watch", "core"]])
 def test_unreachable_redis_is_one_line(wired: Shop, options: list[str]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     output = wired.run(
         *("arq", "core.tasks.WorkerSettings", *options),
         env=wired.settings(f"redis://127.0.0.1:{port}/1"),
@@ -646,9 +643,7 @@ def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
     shop.paxx(paxx, "infra", "add", "metrics")
     shop.copy()
     shop.write_tasks(TASKS.replace("core.arq", "services.arq"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with shop.worker(redis_url, ARQ_METRICS_PORT=str(port)):
         result_of(shop, redis_url, "enqueue('add', 1)")
         result_of(shop, redis_url, "enqueue('flaky', 1)")
@@ -769,9 +764,7 @@ def test_max_burst_jobs(tasks_shop: Shop, redis_url: str) -> None:
 
 
 def test_sentinel(tasks_shop: Shop, own_redis: OwnRedis, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     conf = tmp_path / "sentinel.conf"
     conf.write_text(
         f"port {port}\nbind 127.0.0.1\n"
@@ -809,9 +802,7 @@ def test_tls(tasks_shop: Shop, own_redis: OwnRedis, tmp_path: Path) -> None:
         ]
     )
     own_redis.stop()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     files = (
         "--tls-cert-file",
         f"{tmp_path}/cert.pem",

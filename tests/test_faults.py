@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from conftest import OwnRedis
-from support import Shop, wait_for
+from support import OwnRedis, Shop, wait_for
 
 TASKS = """
     import asyncio
@@ -33,9 +32,9 @@ TASKS = """
 
 
 @pytest.fixture
-def fault_shop(queue_shop: Shop) -> Shop:
-    queue_shop.write_tasks(TASKS)
-    return queue_shop
+def fault_shop(own_shop_with_queue: Shop) -> Shop:
+    own_shop_with_queue.write_tasks(TASKS)
+    return own_shop_with_queue
 
 
 def counts(client: "redis.Redis[bytes]", name: str, ids: range) -> list[int]:

@@ -56,13 +56,13 @@ CLIENT = textwrap.dedent("""
 
 
 def test_a_job_goes_from_a_route_to_the_worker_and_back(
-    queue_shop: Shop, redis_url: str
+    own_shop_with_queue: Shop, redis_url: str
 ) -> None:
-    (queue_shop / "features/mail").mkdir()
-    (queue_shop / "features/mail/routes.py").write_text(ROUTE)
-    with queue_shop.worker(redis_url) as worker:
-        output = queue_shop.run(
-            "python", "-c", CLIENT, env=queue_shop.settings(redis_url)
+    (own_shop_with_queue / "features/mail").mkdir()
+    (own_shop_with_queue / "features/mail/routes.py").write_text(ROUTE)
+    with own_shop_with_queue.worker(redis_url) as worker:
+        output = own_shop_with_queue.run(
+            "python", "-c", CLIENT, env=own_shop_with_queue.settings(redis_url)
         )
         assert "'status': 'complete'" in output
         assert "'success': True" in output
@@ -71,15 +71,15 @@ def test_a_job_goes_from_a_route_to_the_worker_and_back(
         assert "Sending welcome email" in worker.text
 
 
-def test_a_cron_job_runs(queue_shop: Shop, redis_url: str) -> None:
-    tasks = queue_shop / "core/tasks.py"
+def test_a_cron_job_runs(own_shop_with_queue: Shop, redis_url: str) -> None:
+    tasks = own_shop_with_queue / "core/tasks.py"
     tasks.write_text(
         tasks.read_text().replace(
             "cron(cleanup_expired_sessions, hour=3, minute=0)",
             "cron(cleanup_expired_sessions, second=set(range(60)))",
         )
     )
-    with queue_shop.worker(redis_url) as worker:
+    with own_shop_with_queue.worker(redis_url) as worker:
         wait_for(
             lambda: worker.text.count("Cleaned up expired sessions") >= 2,
             15,
@@ -87,16 +87,16 @@ def test_a_cron_job_runs(queue_shop: Shop, redis_url: str) -> None:
         )
 
 
-def test_watch_runs_the_changed_code(queue_shop: Shop, redis_url: str) -> None:
-    tasks = queue_shop / "core/tasks.py"
-    with queue_shop.worker(redis_url, "--watch", ".") as worker:
+def test_watch_runs_the_changed_code(own_shop_with_queue: Shop, redis_url: str) -> None:
+    tasks = own_shop_with_queue / "core/tasks.py"
+    with own_shop_with_queue.worker(redis_url, "--watch", ".") as worker:
         pid = worker.process.pid
         time.sleep(1)  # the watcher starts after the worker
         tasks.write_text(
             tasks.read_text().replace('"status": "sent"', '"status": "resent"')
         )
         wait_for(lambda: worker.text.count("redis_version=") == 2, 20, worker.path)
-        result = queue_shop.python(
+        result = own_shop_with_queue.python(
             "job = await enqueue('send_welcome_email', user_id=1)\n"
             "result = await job.result(timeout=10, poll_delay=0.05)",
             redis_url,
@@ -106,44 +106,51 @@ def test_watch_runs_the_changed_code(queue_shop: Shop, redis_url: str) -> None:
         assert worker.process.poll() is None
 
 
-def test_check_tells_a_live_worker_from_none(wired: Shop, redis_url: str) -> None:
+def test_check_tells_a_live_worker_from_none(
+    shop_with_queue: Shop, redis_url: str
+) -> None:
     settings = ["arq", "core.tasks.WorkerSettings", "--check"]
-    env = wired.settings(redis_url)
-    check = [wired.env / "bin/arq", *settings[1:]]
-    assert run(check, cwd=wired.root, env=env, check=False).returncode == 1
-    with wired.worker(redis_url) as worker:
+    env = shop_with_queue.settings(redis_url)
+    check = [shop_with_queue.env / "bin/arq", *settings[1:]]
+    assert run(check, cwd=shop_with_queue.root, env=env, check=False).returncode == 1
+    with shop_with_queue.worker(redis_url) as worker:
         worker.wait_for("redis_version=")
         wait_for(
-            lambda: run(check, cwd=wired.root, env=env, check=False).returncode == 0,
+            lambda: (
+                run(check, cwd=shop_with_queue.root, env=env, check=False).returncode
+                == 0
+            ),
             10,
             worker.path,
         )
-    assert run(check, cwd=wired.root, env=env, check=False).returncode == 1
+    assert run(check, cwd=shop_with_queue.root, env=env, check=False).returncode == 1
 
 
-def test_burst_ends_when_the_queue_is_empty(wired: Shop, redis_url: str) -> None:
-    wired.python(
+def test_burst_ends_when_the_queue_is_empty(
+    shop_with_queue: Shop, redis_url: str
+) -> None:
+    shop_with_queue.python(
         "result = (await enqueue('process_webhook', payload={'a': 1})).job_id",
         redis_url,
     )
-    output = wired.run(
+    output = shop_with_queue.run(
         *("arq", "core.tasks.WorkerSettings", "--burst"),
-        env=wired.settings(redis_url),
+        env=shop_with_queue.settings(redis_url),
     )
     assert re.search(r"process_webhook ● \{'processed': True, 'attempt': 1\}", output)
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
 def test_each_log_line_is_printed_once(
-    wired: Shop, redis_url: str, log_format: str
+    shop_with_queue: Shop, redis_url: str, log_format: str
 ) -> None:
-    wired.python(
+    shop_with_queue.python(
         "result = (await enqueue('process_webhook', payload={}, _job_id='j1')).job_id",
         redis_url,
     )
-    output = wired.run(
+    output = shop_with_queue.run(
         *("arq", "core.tasks.WorkerSettings", "--burst"),
-        env={**wired.settings(redis_url), "LOG_FORMAT": log_format},
+        env={**shop_with_queue.settings(redis_url), "LOG_FORMAT": log_format},
     )
     assert output.count("Starting worker for") == 1
     assert output.count("Processing webhook") == 1

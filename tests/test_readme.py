@@ -20,9 +20,9 @@ def block(start: str) -> str:
     return found
 
 
-def test_tasks_and_calls(queue_shop: Shop, redis_url: str) -> None:
+def test_tasks_and_calls(own_shop_with_queue: Shop, redis_url: str) -> None:
     """Every block is used here or in the next test."""
-    tasks = queue_shop / "core/tasks.py"
+    tasks = own_shop_with_queue / "core/tasks.py"
     text = tasks.read_text()
     text = text.replace(
         "from typing import Any\n",
@@ -45,8 +45,8 @@ def test_tasks_and_calls(queue_shop: Shop, redis_url: str) -> None:
         if "class" not in block(start)
     )
     calls = calls.replace("10_000", "10")
-    with queue_shop.worker(redis_url):
-        result = queue_shop.python(
+    with own_shop_with_queue.worker(redis_url):
+        result = own_shop_with_queue.python(
             calls + "sync = await enqueue('sync_user', user_id=5)\n"
             "result = [await sync.result(timeout=10, poll_delay=0.05)]\n"
             "for _ in range(100):\n"
@@ -58,20 +58,22 @@ def test_tasks_and_calls(queue_shop: Shop, redis_url: str) -> None:
         )
         # ten welcome mails, the webhook, sync_user and the report it queued
         assert result == [{"synced": True}, 13]
-    with queue_shop.worker(redis_url, name="core.tasks.PaymentSettings") as worker:
+    with own_shop_with_queue.worker(
+        redis_url, name="core.tasks.PaymentSettings"
+    ) as worker:
         worker.wait_for("ValueError: declined")
         assert "retrying" not in worker.text.split("PaymentSettings")[-1]
 
 
-def test_testing(queue_shop: Shop, redis_url: str) -> None:
-    tasks = queue_shop / "core/tasks.py"
+def test_testing(own_shop_with_queue: Shop, redis_url: str) -> None:
+    tasks = own_shop_with_queue / "core/tasks.py"
     tasks.write_text(
         tasks.read_text()
         + block("async def sync_user")
         .replace("text(", "str(")
         .replace("await enqueue", "# await enqueue")
     )
-    (queue_shop / "test_tasks.py").write_text(
+    (own_shop_with_queue / "test_tasks.py").write_text(
         "from collections.abc import AsyncIterator, Awaitable, Callable\n\n"
         "import pytest\n"
         "from arq.worker import create_worker\n\n"
@@ -81,8 +83,8 @@ def test_testing(queue_shop: Shop, redis_url: str) -> None:
         + "\n\n"
         + block("async def run_jobs")
     )
-    output = queue_shop.run(
-        *("pytest", "-q", "test_tasks.py"), env=queue_shop.settings(redis_url)
+    output = own_shop_with_queue.run(
+        *("pytest", "-q", "test_tasks.py"), env=own_shop_with_queue.settings(redis_url)
     )
     assert "2 passed" in output
 
@@ -98,7 +100,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command(
-    command: str, queue_shop: Shop, shop: Shop, redis_url: str, tmp_path: Path
+    command: str, own_shop_with_queue: Shop, shop: Shop, redis_url: str, tmp_path: Path
 ) -> None:
     """As it stands, where git plays GitHub, and without `uv run` in the project."""
     (tmp_path / "settings.yml").write_text("trust: [gh:org/paxx-arq]\n")
@@ -121,18 +123,24 @@ def test_each_command(
         assert "PYTEST_CURRENT_TEST" in os.environ
     elif command == "uv sync":  # of the dependencies: the project wants Python 3.12
         compile_ = ["uv", "pip", "compile", "-q", "pyproject.toml"]
-        done = run([*compile_, "--python-version", "3.12"], cwd=queue_shop.root)
+        done = run(
+            [*compile_, "--python-version", "3.12"], cwd=own_shop_with_queue.root
+        )
         assert "arq==0.28" in done.stdout
     else:
         assert words[:3] == ["uv", "run", "arq"]
         if "PaymentSettings" in command:  # its class is in test_tasks_and_calls
             return
         if "--check" in words:
-            with queue_shop.worker(redis_url):
+            with own_shop_with_queue.worker(redis_url):
                 time.sleep(1)
-                queue_shop.run(*words[2:], env=queue_shop.settings(redis_url))
+                own_shop_with_queue.run(
+                    *words[2:], env=own_shop_with_queue.settings(redis_url)
+                )
         else:
-            with queue_shop.worker(redis_url, *words[4:], name=words[3]) as worker:
+            with own_shop_with_queue.worker(
+                redis_url, *words[4:], name=words[3]
+            ) as worker:
                 assert worker.process.poll() is None
 
 

@@ -30,13 +30,15 @@ FAILING = """
 
 
 @pytest.fixture
-def failing(queue_shop: Shop) -> Shop:
-    queue_shop.write_tasks(FAILING)
-    return queue_shop
+def failing(own_shop_with_queue: Shop) -> Shop:
+    own_shop_with_queue.write_tasks(FAILING)
+    return own_shop_with_queue
 
 
-def test_get_job_status_raises_attribute_error(wired: Shop, redis_url: str) -> None:
-    status = wired.python(
+def test_get_job_status_raises_attribute_error(
+    shop_with_queue: Shop, redis_url: str
+) -> None:
+    status = shop_with_queue.python(
         "job = await enqueue('process_webhook', payload={})\n"
         "result = await get_job_status(job.job_id)",
         redis_url,
@@ -71,20 +73,22 @@ def test_a_subclass_of_worker_settings_has_no_tasks(
         worker.wait_for("trying 1")
 
 
-def test_jobs_without_a_queue_name_are_never_seen(wired: Shop, redis_url: str) -> None:
-    with wired.worker(redis_url), redis.Redis.from_url(redis_url) as client:
-        wired.python(
+def test_jobs_without_a_queue_name_are_never_seen(
+    shop_with_queue: Shop, redis_url: str
+) -> None:
+    with shop_with_queue.worker(redis_url), redis.Redis.from_url(redis_url) as client:
+        shop_with_queue.python(
             "result = (await enqueue('process_webhook', {})).job_id", redis_url
         )
         wait_for(lambda: client.zcard("arq:queue") == 0, 10)
 
 
-def test_watch_needs_a_directory(wired: Shop) -> None:
+def test_watch_needs_a_directory(shop_with_queue: Shop) -> None:
     """The command in the message and in tasks.py has one."""
-    text = (wired / "core/tasks.py").read_text()
+    text = (shop_with_queue / "core/tasks.py").read_text()
     [command] = re.findall(r"uv run (arq core.tasks.WorkerSettings --watch.*)", text)
     assert command.split()[-1] == "."
-    usage = run([wired.env / "bin/arq", "--help"]).stdout
+    usage = run([shop_with_queue.env / "bin/arq", "--help"]).stdout
     assert "--watch DIRECTORY" in usage
 
 
@@ -104,46 +108,53 @@ def test_what_a_task_logs_is_not_printed(failing: Shop, redis_url: str) -> None:
         ("redis://h/1/", "1"),
     ],
 )
-def test_urls_are_mangled(wired: Shop, url: str, expected: str) -> None:
+def test_urls_are_mangled(shop_with_queue: Shop, url: str, expected: str) -> None:
     code = "from core.arq import get_redis_settings as s; print(s())"
-    output = wired.run("python", "-c", code, env=wired.settings(url))
+    output = shop_with_queue.run(
+        "python", "-c", code, env=shop_with_queue.settings(url)
+    )
     assert f"={expected}," in output
 
 
-def test_two_first_calls_make_two_pools(wired: Shop, redis_url: str) -> None:
-    assert wired.python(
+def test_two_first_calls_make_two_pools(shop_with_queue: Shop, redis_url: str) -> None:
+    assert shop_with_queue.python(
         "a, b = await asyncio.gather(get_pool(), get_pool())\nresult = a is b",
         redis_url,
     )
 
 
-def test_max_jobs_is_a_string(wired: Shop) -> None:
+def test_max_jobs_is_a_string(shop_with_queue: Shop) -> None:
     code = "from settings import settings as s; print(type(s.arq_max_jobs).__name__)"
-    assert wired.run("python", "-c", code, env=wired.settings("")) == "int\n"
+    assert (
+        shop_with_queue.run("python", "-c", code, env=shop_with_queue.settings(""))
+        == "int\n"
+    )
 
 
-def test_the_app_container_does_not_know_redis(wired: Shop) -> None:
-    text = (wired / "docker-compose.override.yml").read_text()
+def test_the_app_container_does_not_know_redis(shop_with_queue: Shop) -> None:
+    text = (shop_with_queue / "docker-compose.override.yml").read_text()
     app = text[text.index("  app:") : text.index("  worker:")]
     assert "ARQ_REDIS_URL=redis://redis:6379/1" in app
 
 
-def test_the_database_import_has_another_name(wired: Shop) -> None:
+def test_the_database_import_has_another_name(shop_with_queue: Shop) -> None:
     code = "from core.tasks import async_session_factory"
-    wired.run("python", "-c", code, env=wired.settings(""))
+    shop_with_queue.run("python", "-c", code, env=shop_with_queue.settings(""))
 
 
-def test_the_worker_container_has_no_health_check_and_no_grace(wired: Shop) -> None:
-    text = (wired / "docker-compose.override.yml").read_text()
+def test_the_worker_container_has_no_health_check_and_no_grace(
+    shop_with_queue: Shop,
+) -> None:
+    text = (shop_with_queue / "docker-compose.override.yml").read_text()
     worker = text[text.index("  worker:") : text.index("  redis:\n    image")]
     assert '"--check"' in worker
     assert "stop_grace_period" in worker
 
 
-def test_a_second_run_overwrites_the_tasks(queue_shop: Shop) -> None:
-    queue_shop.write_tasks(FAILING)
-    mine = (queue_shop / "core/tasks.py").read_text()
-    queue_shop.commit()
-    queue_shop.copy("--overwrite")
-    queue_shop.update()
-    assert (queue_shop / "core/tasks.py").read_text() == mine
+def test_a_second_run_overwrites_the_tasks(own_shop_with_queue: Shop) -> None:
+    own_shop_with_queue.write_tasks(FAILING)
+    mine = (own_shop_with_queue / "core/tasks.py").read_text()
+    own_shop_with_queue.commit()
+    own_shop_with_queue.copy("--overwrite")
+    own_shop_with_queue.update()
+    assert (own_shop_with_queue / "core/tasks.py").read_text() == mine

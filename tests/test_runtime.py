@@ -10,8 +10,7 @@ from types import ModuleType
 
 import pytest
 import redis
-from conftest import OwnRedis
-from support import Shop, free_port, run, wait_for
+from support import OwnRedis, Shop, free_port, run, wait_for
 
 TASKS = """
     import asyncio
@@ -91,9 +90,9 @@ TASKS = """
 
 
 @pytest.fixture
-def tasks_shop(queue_shop: Shop) -> Shop:
-    queue_shop.write_tasks(TASKS)
-    return queue_shop
+def tasks_shop(own_shop_with_queue: Shop) -> Shop:
+    own_shop_with_queue.write_tasks(TASKS)
+    return own_shop_with_queue
 
 
 def result_of(shop: Shop, url: str, call: str, **env: str) -> object:
@@ -113,9 +112,9 @@ def result_of(shop: Shop, url: str, call: str, **env: str) -> object:
 
 
 @pytest.fixture(scope="module")
-def arq_settings(wired: Shop) -> ModuleType:
+def arq_settings(shop_with_queue: Shop) -> ModuleType:
     spec = importlib.util.spec_from_file_location(
-        "arq_settings", wired / "core/arq_settings.py"
+        "arq_settings", shop_with_queue / "core/arq_settings.py"
     )
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -180,10 +179,12 @@ def test_redis_urls(arq_settings: ModuleType, url: str, expected: dict) -> None:
     ],
 )
 def test_a_bad_url_is_an_error_at_start_up_without_the_password(
-    wired: Shop, url: str
+    shop_with_queue: Shop, url: str
 ) -> None:
-    env = {**wired.settings(""), "ARQ_REDIS_URL": url}
-    output = wired.run("python", "-c", "import settings", env=env, check=False)
+    env = {**shop_with_queue.settings(""), "ARQ_REDIS_URL": url}
+    output = shop_with_queue.run(
+        "python", "-c", "import settings", env=env, check=False
+    )
     error = output[output.index("ValidationError") :]
     assert "ARQ_REDIS_URL must be redis://" in error
     assert "sec" not in error.replace("SecretStr", "")
@@ -191,9 +192,13 @@ def test_a_bad_url_is_an_error_at_start_up_without_the_password(
 
 
 @pytest.mark.parametrize("name", ["ARQ_JOB_TIMEOUT", "ARQ_MAX_JOBS"])
-def test_a_zero_is_an_error_that_names_the_setting(wired: Shop, name: str) -> None:
-    env = {**wired.settings(""), name: "0"}
-    output = wired.run("python", "-c", "import settings", env=env, check=False)
+def test_a_zero_is_an_error_that_names_the_setting(
+    shop_with_queue: Shop, name: str
+) -> None:
+    env = {**shop_with_queue.settings(""), name: "0"}
+    output = shop_with_queue.run(
+        "python", "-c", "import settings", env=env, check=False
+    )
     assert name.lower() in output and "greater than or equal to 1" in output
 
 
@@ -223,11 +228,13 @@ def test_acl_user_percent_encoded_password_and_unix_socket(
 
 
 @pytest.mark.parametrize("options", [[], ["--watch", "core"]])
-def test_unreachable_redis_is_one_line(wired: Shop, options: list[str]) -> None:
+def test_unreachable_redis_is_one_line(
+    shop_with_queue: Shop, options: list[str]
+) -> None:
     port = free_port()
-    output = wired.run(
+    output = shop_with_queue.run(
         *("arq", "core.tasks.WorkerSettings", *options),
-        env=wired.settings(f"redis://127.0.0.1:{port}/1"),
+        env=shop_with_queue.settings(f"redis://127.0.0.1:{port}/1"),
         check=False,
     )
     assert "Redis is not reachable, see ARQ_REDIS_URL: " in output
@@ -237,8 +244,10 @@ def test_unreachable_redis_is_one_line(wired: Shop, options: list[str]) -> None:
 # --- Pool ---------------------------------------------------------------------------
 
 
-def test_first_uses_at_once_share_one_pool(wired: Shop, redis_url: str) -> None:
-    result = wired.python(
+def test_first_uses_at_once_share_one_pool(
+    shop_with_queue: Shop, redis_url: str
+) -> None:
+    result = shop_with_queue.python(
         "pools = await asyncio.gather(*[get_pool() for _ in range(50)])\n"
         "clients = await pools[0].client_list()\n"
         "mine = [c for c in clients if c['db'] == '9']\n"
@@ -249,7 +258,7 @@ def test_first_uses_at_once_share_one_pool(wired: Shop, redis_url: str) -> None:
 
 
 def test_a_closed_pool_opens_again_and_each_loop_has_its_own(
-    wired: Shop, redis_url: str
+    shop_with_queue: Shop, redis_url: str
 ) -> None:
     code = (
         "import asyncio\n"
@@ -267,20 +276,27 @@ def test_a_closed_pool_opens_again_and_each_loop_has_its_own(
         "print('done')"
     )
     strict = ("python", "-X", "dev", "-W", "error", "-c", code)
-    output = wired.run(*strict, env=wired.settings(redis_url))
+    output = shop_with_queue.run(*strict, env=shop_with_queue.settings(redis_url))
     assert output == "done\n"
 
 
-def test_no_warning_at_exit_without_closing(wired: Shop, redis_url: str) -> None:
+def test_no_warning_at_exit_without_closing(
+    shop_with_queue: Shop, redis_url: str
+) -> None:
     code = (
         "import asyncio\nfrom core.arq import enqueue\n"
         "asyncio.run(enqueue('process_webhook', payload={}))"
     )
-    assert wired.run("python", "-c", code, env=wired.settings(redis_url)) == ""
+    assert (
+        shop_with_queue.run(
+            "python", "-c", code, env=shop_with_queue.settings(redis_url)
+        )
+        == ""
+    )
 
 
 def test_a_pool_that_could_not_be_opened_is_tried_again(
-    wired: Shop, own_redis: OwnRedis
+    shop_with_queue: Shop, own_redis: OwnRedis
 ) -> None:
     own_redis.stop()
     code = (
@@ -294,7 +310,7 @@ def test_a_pool_that_could_not_be_opened_is_tried_again(
         "sys.argv[1:]",
         repr([own_redis.binary, "--port", str(own_redis.port), "--save", ""]),
     )
-    assert wired.python(code, own_redis.url) is True
+    assert shop_with_queue.python(code, own_redis.url) is True
 
 
 # --- Enqueue ------------------------------------------------------------------------
@@ -461,8 +477,11 @@ KEYS = [
 ]
 
 
-def test_status_of_an_unknown_job(wired: Shop, redis_url: str) -> None:
-    assert wired.python("result = await get_job_status('nope')", redis_url) is None
+def test_status_of_an_unknown_job(shop_with_queue: Shop, redis_url: str) -> None:
+    assert (
+        shop_with_queue.python("result = await get_job_status('nope')", redis_url)
+        is None
+    )
 
 
 def test_status_from_queued_to_complete(tasks_shop: Shop, redis_url: str) -> None:
@@ -500,10 +519,14 @@ def test_status_of_a_failed_job(tasks_shop: Shop, redis_url: str) -> None:
         assert status["result"] == "ValueError: never again"
 
 
-def test_status_of_what_cannot_be_decoded(wired: Shop, redis_url: str) -> None:
+def test_status_of_what_cannot_be_decoded(
+    shop_with_queue: Shop, redis_url: str
+) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.set("arq:result:broken", b"\\x80\\x04pickle")
-    status = wired.python("result = await get_job_status('broken')", redis_url)
+    status = shop_with_queue.python(
+        "result = await get_job_status('broken')", redis_url
+    )
     assert status["status"] == "complete"
     assert "unable to deserialize" in status["result"]
 
@@ -621,8 +644,8 @@ def test_chained_tasks(tasks_shop: Shop, redis_url: str) -> None:
         assert second == 42
 
 
-def test_a_task_uses_the_database(queue_shop: Shop, redis_url: str) -> None:
-    tasks = queue_shop / "core/tasks.py"
+def test_a_task_uses_the_database(own_shop_with_queue: Shop, redis_url: str) -> None:
+    tasks = own_shop_with_queue / "core/tasks.py"
     text = tasks.read_text()
     old = "await asyncio.sleep(1)  # your email provider here"
     assert old in text
@@ -634,8 +657,10 @@ def test_a_task_uses_the_database(queue_shop: Shop, redis_url: str) -> None:
             '        user_id = (await session.execute(text("SELECT 41 + 1"))).scalar()',
         )
     )
-    with queue_shop.worker(redis_url):
-        status = result_of(queue_shop, redis_url, "enqueue('send_welcome_email', 1)")
+    with own_shop_with_queue.worker(redis_url):
+        status = result_of(
+            own_shop_with_queue, redis_url, "enqueue('send_welcome_email', 1)"
+        )
         assert status["result"]["user_id"] == 42
 
 

@@ -7,27 +7,29 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import seams
 import tomlkit
 import wire
+from python_file import UnknownShapeError
 from support import TEMPLATE, Shop, run
 
 SCRIPT = TEMPLATE / "extensions/wire.py"
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> wire.Options:
+def options(tmp_path: Path) -> seams.Options:
     for name in ("core", "db"):
         (tmp_path / name).mkdir()
     (tmp_path / "settings.py").touch()
-    return wire.Options(tmp_path, "core", 1)
+    return seams.Options(tmp_path, "core", 1)
 
 
 def seam(name: str) -> wire.Seam:
     return next(seam for seam in wire.SEAMS if name in seam.files)
 
 
-def edit(name: str, text: str, options: wire.Options) -> str:
-    return wire.edited(text.encode(), seam(name), options).decode()
+def edit(name: str, text: str, options: seams.Options) -> str:
+    return wire.edited(text.encode(), seam(name), options, mode="write").decode()
 
 
 def added(before: str, after: str) -> list[str]:
@@ -56,7 +58,7 @@ SETTINGS = textwrap.dedent('''\
     ''')
 
 
-def test_settings(options: wire.Options) -> None:
+def test_settings(options: seams.Options) -> None:
     assert edit("settings.py", SETTINGS, options) == SETTINGS.replace(
         "import BaseSettings\n",
         "import BaseSettings\n\nfrom core.arq_settings import ArqSettings\n",
@@ -77,13 +79,13 @@ def test_settings(options: wire.Options) -> None:
     ],
 )
 def test_settings_with_other_bases(
-    bases: str, expected: str, options: wire.Options
+    bases: str, expected: str, options: seams.Options
 ) -> None:
     text = SETTINGS.replace("(BaseSettings)", bases)
     assert f"class Settings{expected}:" in edit("settings.py", text, options)
 
 
-def test_syntax_newer_than_this_python(options: wire.Options) -> None:
+def test_syntax_newer_than_this_python(options: seams.Options) -> None:
     text = SETTINGS + "\ntype Name = str\ndef first[T](x: list[T]) -> T: return x[0]\n"
     assert "ArqSettings" in edit("settings.py", text, options)
 
@@ -99,8 +101,8 @@ def test_syntax_newer_than_this_python(options: wire.Options) -> None:
         "",
     ],
 )
-def test_settings_of_unknown_shape(text: str, options: wire.Options) -> None:
-    with pytest.raises(wire.UnknownShapeError):
+def test_settings_of_unknown_shape(text: str, options: seams.Options) -> None:
+    with pytest.raises(UnknownShapeError):
         edit("settings.py", text, options)
 
 
@@ -129,7 +131,7 @@ MAIN = textwrap.dedent("""\
     """)
 
 
-def test_main(options: wire.Options) -> None:
+def test_main(options: seams.Options) -> None:
     result = edit("main.py", MAIN, options)
     assert added(MAIN, result) == [
         "from core.arq import close_pool\n",
@@ -160,7 +162,7 @@ def test_main(options: wire.Options) -> None:
     ],
 )
 def test_main_with_another_lifespan(
-    body: str, expected: str, options: wire.Options
+    body: str, expected: str, options: seams.Options
 ) -> None:
     start, end = MAIN.index("    start()"), MAIN.index("\n\napp =")
     text = MAIN[:start] + body + MAIN[end:]
@@ -180,14 +182,14 @@ def test_main_with_another_lifespan(
         "    start(); yield\n",
     ],
 )
-def test_main_of_unknown_shape(body: str, options: wire.Options) -> None:
+def test_main_of_unknown_shape(body: str, options: seams.Options) -> None:
     start, end = MAIN.index("    start()"), MAIN.index("\n\napp =")
-    with pytest.raises(wire.UnknownShapeError):
+    with pytest.raises(UnknownShapeError):
         edit("main.py", MAIN[:start] + body + MAIN[end:], options)
 
 
-def test_main_with_two_lifespans(options: wire.Options) -> None:
-    with pytest.raises(wire.UnknownShapeError):
+def test_main_with_two_lifespans(options: seams.Options) -> None:
+    with pytest.raises(UnknownShapeError):
         edit("main.py", MAIN + MAIN[MAIN.index("@async") :], options)
 
 
@@ -209,7 +211,7 @@ def test_main_with_two_lifespans(options: wire.Options) -> None:
     ids=["CRLF", "tabs", "no newline at the end", "BOM", "spaces and non-ASCII"],
 )
 def test_the_files_own_style_is_kept(
-    name: str, change: object, options: wire.Options
+    name: str, change: object, options: seams.Options
 ) -> None:
     text = change({"settings.py": SETTINGS, "main.py": MAIN}[name])  # type: ignore[operator]
     result = edit(name, text, options)
@@ -235,22 +237,22 @@ def test_the_files_own_style_is_kept(
         '["arq-dashboard>=1"]',
     ],
 )
-def test_pyproject(dependencies: str, options: wire.Options) -> None:
+def test_pyproject(dependencies: str, options: seams.Options) -> None:
     text = (
         f'# top\n[project]\nname="x"\ndependencies = {dependencies}\n\n[tool.x]\na=1\n'
     )
     result = edit("pyproject.toml", text, options)
     before = tomlkit.parse(text)["project"]["dependencies"]
     after = tomlkit.parse(result)["project"]["dependencies"]
-    assert list(after) == [*before, wire.DEPENDENCY]
+    assert list(after) == [*before, seams.DEPENDENCY]
     assert result.startswith("# top\n") and result.endswith("]\n\n[tool.x]\na=1\n")
 
 
 @pytest.mark.parametrize(
     "text", ["[tool.poetry.dependencies]\na='1'\n", "[project\n", ""]
 )
-def test_pyproject_of_unknown_shape(text: str, options: wire.Options) -> None:
-    with pytest.raises(wire.UnknownShapeError):
+def test_pyproject_of_unknown_shape(text: str, options: seams.Options) -> None:
+    with pytest.raises(UnknownShapeError):
         edit("pyproject.toml", text, options)
 
 
@@ -258,19 +260,19 @@ def test_pyproject_of_unknown_shape(text: str, options: wire.Options) -> None:
     ("text", "start"),
     [
         ("A=1\n", "A=1\n\n# ARQ"),
-        ("A=1", "A=1\n\n# ARQ"),
+        ("A=1", "A=1\n# ARQ"),
         ("", "# ARQ"),
         ("A=1\r\n", "A=1\r\n\r\n# ARQ"),
     ],
 )
-def test_env(text: str, start: str, options: wire.Options) -> None:
+def test_env(text: str, start: str, options: seams.Options) -> None:
     result = edit(".env", text, options)
     assert result.startswith(start)
     assert "\nARQ_REDIS_URL=redis://localhost:6379/1" in result
 
 
 @pytest.mark.parametrize("line", ["ARQ_REDIS_URL=x", "export ARQ_REDIS_URL = x"])
-def test_env_that_has_it(line: str, options: wire.Options) -> None:
+def test_env_that_has_it(line: str, options: seams.Options) -> None:
     assert edit(".env", f"A=1\n{line}\n", options) == f"A=1\n{line}\n"
 
 
@@ -278,21 +280,21 @@ def test_env_that_has_it(line: str, options: wire.Options) -> None:
 
 
 def wire_shop(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["uv", "run", "-q", "--script", SCRIPT, "--package", "core", *arguments]
+    command = ["uv", "run", "-q", "--script", SCRIPT, *arguments, "--package", "core"]
     return run(command, cwd=shop.root)
 
 
-def test_dry_run_shows_the_diff_and_writes_nothing(shop: Shop) -> None:
-    done = wire_shop(shop, "--dry-run")
-    assert "+class Settings(ArqSettings, BaseSettings):" in done.stderr
-    assert '+    "arq>=0.28,<0.29",' in done.stderr
+def test_diff_shows_the_diff_and_writes_nothing(shop: Shop) -> None:
+    done = wire_shop(shop, "diff")
+    assert "+class Settings(ArqSettings, BaseSettings):" in done.stdout
+    assert '+    "arq>=0.28,<0.29",' in done.stdout
     assert shop.git("status", "--porcelain") == ""
 
 
 def test_a_second_run_changes_nothing(shop: Shop) -> None:
-    assert "wired  settings.py" in wire_shop(shop).stderr
+    assert "wired  settings.py" in wire_shop(shop, "write").stderr
     shop.commit()
-    assert wire_shop(shop).stderr == ""
+    assert wire_shop(shop, "write").stderr == ""
     assert shop.git("status", "--porcelain") == ""
 
 
@@ -336,7 +338,7 @@ def test_file_modes_and_links_are_kept(shop: Shop) -> None:
     (shop / "conf").mkdir()
     (shop / ".env").rename(shop / "conf/env")
     (shop / ".env").symlink_to("conf/env")
-    wire_shop(shop)
+    wire_shop(shop, "write")
     assert (shop / "main.py").stat().st_mode & 0o777 == 0o750
     assert (shop / ".env").is_symlink()
     assert "ARQ_REDIS_URL" in (shop / "conf/env").read_text()

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import libcst
 import pytest
+import seams
 import wire
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from python_file import UnknownShapeError
 
 BOM = b"\xef\xbb\xbf"
 names = st.sampled_from(["alpha", "beta", "Gamma", "ünï", "x1", "_y"])
@@ -135,28 +137,30 @@ env_files = st.builds(
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> wire.Options:
+def options(tmp_path_factory: pytest.TempPathFactory) -> seams.Options:
     root = tmp_path_factory.mktemp("project")
     for name in ("core", "services", "db"):
         (root / name).mkdir()
     (root / "settings.py").touch()
-    return wire.Options(root, "core")
+    return seams.Options(root, "core")
 
 
-def wired(name: str, source: bytes, options: wire.Options) -> bytes:
+def wired(name: str, source: bytes, options: seams.Options) -> bytes:
     """The file with its seam; it stays the same when it is wired once more."""
     seam = next(seam for seam in wire.SEAMS if name in seam.files)
     try:
-        result = wire.edited(source, seam, options)
-    except wire.UnknownShapeError:
+        result = wire.edited(source, seam, options, mode="write")
+    except UnknownShapeError:
         path = Path(options.root, "declined")
         path.write_bytes(source)
-        one = wire.Seam(("declined",), seam.edit, seam.lines)
-        message = wire.wire(one, options, write_files=True, check=False)
+        one = wire.Seam(("declined",), seam.add, seam.remove, seam.lines)
+        message = wire.wire(one, options, mode="write")
         assert "declined was left as it is" in message
         assert path.read_bytes() == source
         assume(False)
-    assert wire.edited(result, seam, options) == result
+    assert wire.edited(result, seam, options, mode="write") == result
+    if result != source:
+        assert wire.edited(result, seam, options, mode="remove") == source
     return result
 
 
@@ -174,7 +178,7 @@ def added(before: bytes, after: bytes) -> list[bytes]:
 
 @settings(deadline=None, max_examples=300)
 @given(source=settings_files())
-def test_settings(source: bytes, options: wire.Options) -> None:
+def test_settings(source: bytes, options: seams.Options) -> None:
     result = wired("settings.py", source, options)
     assert result.startswith(BOM) == source.startswith(BOM)
     source, result = source.removeprefix(BOM), result.removeprefix(BOM)
@@ -193,7 +197,7 @@ def test_settings(source: bytes, options: wire.Options) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(source=main_files())
-def test_main(source: bytes, options: wire.Options) -> None:
+def test_main(source: bytes, options: seams.Options) -> None:
     result = wired("main.py", source, options)
     libcst.parse_module(result)
     if result != source:
@@ -206,20 +210,20 @@ def test_main(source: bytes, options: wire.Options) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(source=pyprojects())
-def test_pyproject(source: bytes, options: wire.Options) -> None:
+def test_pyproject(source: bytes, options: seams.Options) -> None:
     result = wired("pyproject.toml", source, options)
     before, after = tomllib.loads(source.decode()), tomllib.loads(result.decode())
     if result != source:
-        assert after["project"]["dependencies"].pop() == wire.DEPENDENCY
+        assert after["project"]["dependencies"].pop() == seams.DEPENDENCY
     assert after == before
-    new = f'"{wire.DEPENDENCY}"'.encode()
+    new = f'"{seams.DEPENDENCY}"'.encode()
     blank = re.compile(rb"[\s,]")
     assert blank.sub(b"", result.replace(new, b"")) == blank.sub(b"", source)
 
 
 @settings(deadline=None, max_examples=300)
 @given(source=env_files)
-def test_env(source: bytes, options: wire.Options) -> None:
+def test_env(source: bytes, options: seams.Options) -> None:
     result = wired(".env", source, options)
     assert result.startswith(source)
     assert result == source or result.count(b"ARQ_REDIS_URL") >= 1

@@ -248,6 +248,14 @@ class Project:
         )
         return match[1] if match else self.root.name
 
+    @cached_property
+    def queue_name(self) -> str:
+        """The queue's name in Redis: the project's own, or arq's if it had that."""
+        if self.old_queue:
+            return "arq:queue"
+        slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        return f"arq:queue:{slug}" if slug else "arq:queue"
+
 
 # What an answer must be, and what to say otherwise. copier.yml's validators ask here,
 # and so does the hook: for an answer given with --data, Copier would show a traceback.

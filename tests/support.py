@@ -21,6 +21,8 @@ from typing import Any
 import redis
 
 TEMPLATE = Path(__file__).parent.parent
+#: The name that the queue of a project called shop has by default.
+QUEUE = "arq:queue:shop"
 PAXX = os.environ.get("TEST_PAXX", "paxx==0.2.3")
 CACHE = TEMPLATE / ".cache"
 ARQ = os.environ.get("TEST_ARQ", "arq>=0.28,<0.29")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from support import OwnRedis, Shop, wait_for
+from support import QUEUE, OwnRedis, Shop, wait_for
 
 TASKS = """
     import asyncio
@@ -58,7 +58,7 @@ def test_a_killed_workers_job_runs_again(
             # the claim lapses job_timeout + 10 seconds after it was made
             wait_for(lambda: client.get("ran:1") == b"1", 20, second.path)
         assert client.get("started:1") == b"2"
-        assert client.zcard("arq:queue") == 0
+        assert client.zcard(QUEUE) == 0
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
@@ -78,7 +78,7 @@ def test_a_stopped_worker_finishes_its_jobs(
         fault_shop.python("result = (await enqueue('job', 3)).job_id", redis_url)
         worker.wait(10)
         assert counts(client, "ran", range(4)) == [1, 1, 1, 0]
-        assert client.zcard("arq:queue") == 1  # the one that came after the signal
+        assert client.zcard(QUEUE) == 1  # the one that came after the signal
     assert "Traceback" not in log.read_text()
 
 
@@ -126,7 +126,7 @@ def test_redis_restarts_under_load(fault_shop: Shop, own_redis: OwnRedis) -> Non
         producer.join(60)
         assert outcome == [total]
         with redis.Redis(port=own_redis.port, db=1) as client:
-            wait_for(lambda: client.zcard("arq:queue") == 0, 60, worker.path)
+            wait_for(lambda: client.zcard(QUEUE) == 0, 60, worker.path)
             results = client.mget([f"arq:result:j{n}" for n in ids])
             assert all(b'"s":true' in result for result in results)
             assert min(counts(client, "ran", ids)) >= 1
@@ -147,7 +147,7 @@ def test_dropped_connections(fault_shop: Shop, redis_url: str) -> None:
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             time.sleep(0.2)
-        wait_for(lambda: client.zcard("arq:queue") == 0, 30, worker.path)
+        wait_for(lambda: client.zcard(QUEUE) == 0, 30, worker.path)
         assert min(counts(client, "ran", range(300))) >= 1
         assert worker.process.poll() is None
 
@@ -182,7 +182,7 @@ def test_10000_jobs_over_two_workers_each_run_once(
                 "result = 0",
                 redis_url,
             )
-            wait_for(lambda: client.zcard("arq:queue") == 0, 120, first.path)
+            wait_for(lambda: client.zcard(QUEUE) == 0, 120, first.path)
             assert counts(client, "ran", range(total)) == [1] * total
     finally:
         second.terminate()
@@ -202,6 +202,7 @@ STOCK = """
     async def main():
         worker = Worker(
             [job], redis_settings=get_redis_settings(), poll_delay=0.02,
+            queue_name="arq:queue:shop",
             job_serializer=serialize, job_deserializer=deserialize,
         )
         assert type(worker).__module__ == "arq.worker"
@@ -231,7 +232,7 @@ def test_arqs_own_worker_shares_the_queue(fault_shop: Shop, redis_url: str) -> N
                 "await enqueue_many('job', calls)\nresult = 0",
                 redis_url,
             )
-            wait_for(lambda: client.zcard("arq:queue") == 0, 60, ours.path)
+            wait_for(lambda: client.zcard(QUEUE) == 0, 60, ours.path)
             assert counts(client, "ran", range(total)) == [1] * total
             assert 0 < int(client.get("stock")) < total
     finally:
@@ -267,10 +268,10 @@ def test_a_poisoned_payload_fails_alone(
         redis.Redis.from_url(redis_url) as client,
     ):
         client.set("arq:job:poison", payload)
-        client.zadd("arq:queue", {"poison": 1})
+        client.zadd(QUEUE, {"poison": 1})
         fault_shop.python("result = (await enqueue('job', 5)).job_id", redis_url)
         wait_for(lambda: client.get("ran:5") == b"1", 10, worker.path)
-        wait_for(lambda: client.zcard("arq:queue") == 0, 10, worker.path)
+        wait_for(lambda: client.zcard(QUEUE) == 0, 10, worker.path)
         status = fault_shop.python("result = await get_job_status('poison')", redis_url)
         assert status["success"] is False
         assert worker.process.poll() is None

@@ -31,7 +31,7 @@ ROUTE = textwrap.dedent("""
 
     @router.get("/length")
     async def length(pool: Annotated[ArqRedis, Depends(get_pool)]) -> int:
-        return await pool.zcard("arq:queue")
+        return await pool.zcard("arq:queue:shop")
 """)
 
 CLIENT = textwrap.dedent("""

@@ -19,6 +19,8 @@ COMBINATIONS = [
 ] + [{"package": package, "metrics": True} for package in PACKAGES]
 RENDERED = [
     "arq.py",
+    "arq_connection.py",
+    "arq_context.py",
     "arq_serializer.py",
     "arq_settings.py",
     "arq_worker.py",

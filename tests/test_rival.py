@@ -4,7 +4,7 @@ import re
 
 import pytest
 import redis
-from support import Shop, run, wait_for
+from support import QUEUE, Shop, run, wait_for
 
 FAILING = """
     import logging
@@ -80,7 +80,7 @@ def test_jobs_without_a_queue_name_are_never_seen(
         shop_with_queue.python(
             "result = (await enqueue('process_webhook', {})).job_id", redis_url
         )
-        wait_for(lambda: client.zcard("arq:queue") == 0, 10)
+        wait_for(lambda: client.zcard(QUEUE) == 0, 10)
 
 
 def test_watch_needs_a_directory(shop_with_queue: Shop) -> None:

@@ -112,9 +112,9 @@ def result_of(shop: Shop, url: str, call: str, **env: str) -> object:
 
 
 @pytest.fixture(scope="module")
-def arq_settings(shop_with_queue: Shop) -> ModuleType:
+def arq_connection(shop_with_queue: Shop) -> ModuleType:
     spec = importlib.util.spec_from_file_location(
-        "arq_settings", shop_with_queue / "core/arq_settings.py"
+        "arq_connection", shop_with_queue / "core/arq_connection.py"
     )
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -160,8 +160,8 @@ def arq_settings(shop_with_queue: Shop) -> ModuleType:
         ("sentinel://a:1/main", {"host": [("a", 1)], "database": 0, "password": None}),
     ],
 )
-def test_redis_urls(arq_settings: ModuleType, url: str, expected: dict) -> None:
-    settings = arq_settings.parse_redis_url(url)
+def test_redis_urls(arq_connection: ModuleType, url: str, expected: dict) -> None:
+    settings = arq_connection.parse_redis_url(url)
     assert {name: getattr(settings, name) for name in expected} == expected
 
 
@@ -399,7 +399,7 @@ def test_enqueue_many(tasks_shop: Shop, redis_url: str) -> None:
         ("enqueue('add', object())", "SerializationError"),
         (
             "enqueue('ad', 1)",
-            "ValueError: no task 'ad' on queue 'arq:queue'; it has add",
+            "ValueError: no task 'ad' on queue 'arq:queue:shop'; it has add",
         ),
         ("enqueue('add', 1, _defer_by=1, _defer_until=1)", "ValueError: use either"),
         ("enqueue_many('add', [{'a': 1}, {'a': object()}])", "SerializationError"),
@@ -427,7 +427,8 @@ def test_arqs_own_client_and_our_worker(tasks_shop: Shop, redis_url: str) -> Non
             "import arq\n"
             "from core.arq_serializer import serialize, deserialize\n"
             "pool = await arq.create_pool(get_redis_settings(),\n"
-            "    job_serializer=serialize, job_deserializer=deserialize)\n"
+            "    job_serializer=serialize, job_deserializer=deserialize,\n"
+            "    default_queue_name='arq:queue:shop')\n"
             "job = await pool.enqueue_job('add', 40, b=2)\n"
             "again = await pool.enqueue_job('add', 1, _job_id=job.job_id)\n"
             "result = [await job.result(timeout=5), (await job.info()).function, again]\n"
@@ -448,7 +449,7 @@ def test_our_client_and_arqs_own_worker(tasks_shop: Shop, redis_url: str) -> Non
         "async def main():\n"
         "    worker = Worker([func(add, name='sum')], burst=True, job_serializer=serialize,\n"
         "        redis_settings=get_redis_settings(), job_deserializer=deserialize,\n"
-        "        poll_delay=0)\n"
+        "        poll_delay=0, queue_name='arq:queue:shop')\n"
         "    assert type(worker).__module__ == 'arq.worker'\n"
         "    await worker.async_run()\n"
         "    print('jobs_complete', worker.jobs_complete)\n"
@@ -637,7 +638,7 @@ def test_chained_tasks(tasks_shop: Shop, redis_url: str) -> None:
         second = tasks_shop.python(
             f"from core.arq_serializer import deserialize\n"
             f"from arq.jobs import Job\n"
-            f"job = Job({first['result']!r}, await get_pool(), 'arq:queue', deserialize)\n"
+            f"job = Job({first['result']!r}, await get_pool(), 'arq:queue:shop', deserialize)\n"
             "result = await job.result(timeout=5, poll_delay=0.05)",
             redis_url,
         )
@@ -682,7 +683,7 @@ def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
         'arq_jobs_total{outcome="failed",task="once"} 1.0',
         'arq_job_duration_seconds_count{task="add"} 1.0',
         "arq_jobs_running 0.0",
-        'arq_jobs_queued{queue="arq:queue"} 0.0',
+        'arq_jobs_queued{queue="arq:queue:shop"} 0.0',
     ):
         assert line in lines
 
@@ -765,7 +766,7 @@ def test_no_code_runs_from_what_is_in_redis(
     payload = f"cos\nsystem\n(S'touch {mark}'\ntR.".encode()
     with redis.Redis.from_url(redis_url) as client:
         client.set("arq:job:evil", payload)
-        client.zadd("arq:queue", {"evil": 1})
+        client.zadd("arq:queue:shop", {"evil": 1})
         with tasks_shop.worker(redis_url) as worker:
             wait_for(lambda: client.exists("arq:result:evil"), 10, worker.path)
     assert not mark.exists()
@@ -778,7 +779,7 @@ def test_max_burst_jobs(tasks_shop: Shop, redis_url: str) -> None:
         "await enqueue_many('add', [{'a': n} for n in range(5)])\n"
         "worker = create_worker(WorkerSettings, burst=True, handle_signals=False)\n"
         "result = [await worker.run_check(max_burst_jobs=2),\n"
-        "    await worker.pool.zcard('arq:queue')]\n"
+        "    await worker.pool.zcard('arq:queue:shop')]\n"
         "await worker.close()",
         redis_url,
     )

@@ -447,41 +447,42 @@ def remove_env(source: bytes, options: Options) -> bytes:
 
 # --- deploy.sh: the app knows Redis, and the worker is deployed along with it ---------
 
+DEPLOY_START = """\
+# The ARQ worker: Redis, and one deploy at a time
+source "$SCRIPT_DIR/deploy-worker.sh"
 
-def _deploy_environment(options: Options) -> str:
-    path = options.root / "deploy/linux-server/deploy.sh"
-    text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
-    match = re.search(r'^APP_NAME="(.+)"', text, re.M)
-    url = f"redis://{match[1] if match else 'app'}-redis:6379/{options.redis_db}"
-    return f'    -e "ARQ_REDIS_URL=${{ARQ_REDIS_URL:-{url}}}" \\\n'
+"""
+DEPLOY_VARIABLES = """\
+    "${ARQ_ENV[@]}" \\
+"""
+DEPLOY_WORKERS = """\
+# The ARQ workers of the new version
+deploy_worker
 
-
-DEPLOY_WORKER = """\
-# The ARQ worker of the new version
-DB_URL="$DB_URL" "$SCRIPT_DIR/deploy-worker.sh" "$IMAGE"
 """
 
 
 def deploy_lines(options: Options) -> str:
     """The seam, to add or to take out by hand."""
-    return f"{_deploy_environment(options)}\n{DEPLOY_WORKER}".rstrip()
+    return f"{DEPLOY_START}{DEPLOY_VARIABLES}\n{DEPLOY_WORKERS}".rstrip()
 
 
 def add_deploy(source: bytes, options: Options) -> bytes:
-    """The app gets ARQ_REDIS_URL, and the worker is deployed after it."""
+    """Redis is started first, the app knows it, and the worker follows the app."""
     if b"deploy-worker.sh" in source:
         return source
-    environment = _deploy_environment(options)
-    source = _insert(source, environment, below=b'-e "APP_ENV=')
-    return _insert(source, DEPLOY_WORKER + "\n", above=b"# 6. Graceful shutdown")
+    source = _insert(source, DEPLOY_START, above=b"# 1. Pull new image")
+    source = _insert(source, DEPLOY_VARIABLES, below=b'-e "APP_ENV=')
+    return _insert(source, DEPLOY_WORKERS, above=b"# 6. Graceful shutdown")
 
 
 def remove_deploy(source: bytes, options: Options) -> bytes:
-    """Neither of the two."""
+    """None of the three."""
     if b"deploy-worker.sh" not in source:
         return source
-    source = _take_out(source, _deploy_environment(options))
-    return _take_out(source, DEPLOY_WORKER + "\n")
+    for lines in (DEPLOY_START, DEPLOY_VARIABLES, DEPLOY_WORKERS):
+        source = _take_out(source, lines)
+    return source
 
 
 # --- deploy-init.sh: deploy-worker.sh is copied to the server, too --------------------
@@ -507,6 +508,42 @@ def remove_deploy_init(source: bytes, options: Options) -> bytes:
     if b"deploy-worker.sh" not in source:
         return source
     return _take_out(source, DEPLOY_INIT)
+
+
+# --- deploy-purge.sh: it knows the workers, and their Redis ---------------------------
+
+DEPLOY_PURGE = """\
+# Check the ARQ workers, and their Redis with its volume
+while IFS= read -r container; do
+    CONTAINERS_FOUND+=("$container")
+done < <(docker ps -a --filter "label=arq-worker=$APP_NAME" --format "{{.Names}}")
+if docker inspect "${APP_NAME}-redis" &>/dev/null; then
+    CONTAINERS_FOUND+=("${APP_NAME}-redis")
+fi
+if docker volume inspect "${APP_NAME}-redis" &>/dev/null; then
+    VOLUMES_FOUND+=("${APP_NAME}-redis")
+fi
+
+"""
+
+
+def deploy_purge_lines(options: Options) -> str:
+    """The seam, to add or to take out by hand."""
+    return DEPLOY_PURGE.rstrip()
+
+
+def add_deploy_purge(source: bytes, options: Options) -> bytes:
+    """The containers and the volume are among what is found."""
+    if b"arq-worker=" in source:
+        return source
+    return _insert(source, DEPLOY_PURGE, above=b"# Check networks")
+
+
+def remove_deploy_purge(source: bytes, options: Options) -> bytes:
+    """They are not."""
+    if b"arq-worker=" not in source:
+        return source
+    return _take_out(source, DEPLOY_PURGE)
 
 
 def _insert(

@@ -79,6 +79,13 @@ SEAMS = (
         seams.deploy_init_lines,
         optional=True,
     ),
+    Seam(
+        ("deploy/linux-server/deploy-purge.sh",),
+        seams.add_deploy_purge,
+        seams.remove_deploy_purge,
+        seams.deploy_purge_lines,
+        optional=True,
+    ),
 )
 
 MODES = {

@@ -13,8 +13,11 @@ packages=python3,python3-venv,ca-certificates,curl,redis-server
 debootstrap --variant=minbase --include="$packages" trixie "$scratch/root" "$mirror"
 cp /etc/ssl/certs/ca-certificates.crt "$scratch/root/etc/ssl/certs/"
 tar -C "$scratch/root" -c . | docker import --change 'ENV UV_SYSTEM_CERTS=1' - python:3.12-slim
-tar -C "$scratch/root" -c . | docker import \
-    --change 'CMD ["redis-server", "--protected-mode", "no"]' - redis:7-alpine
+# Redis' own image has its protected mode off, too
+printf '#!/bin/sh\nexec /usr/bin/redis-server "$@" --protected-mode no\n' \
+    >"$scratch/root/usr/local/bin/redis-server"
+chmod +x "$scratch/root/usr/local/bin/redis-server"
+tar -C "$scratch/root" -c . | docker import --change 'CMD ["redis-server"]' - redis:7-alpine
 docker tag python:3.12-slim postgres:16-alpine
 
 mkdir "$scratch/uv"

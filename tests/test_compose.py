@@ -266,8 +266,6 @@ def stack(shop: Shop) -> Iterator[Stack]:
         f"  worker:\n    {environment}\n"
         "  db:\n    command: sleep infinity\n    ports: !reset []\n"
         "    healthcheck:\n      test: ['CMD', 'true']\n"
-        # Redis' own image has it off, Debian's server on
-        "  redis:\n    command: redis-server --appendonly yes --protected-mode no\n"
     )
     try:
         stack.compose("up", "-d", "--build", "--scale", "worker=2")

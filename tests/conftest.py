@@ -13,11 +13,24 @@ from pathlib import Path
 
 import pytest
 import redis
-from support import ARQ, PAXX, OwnRedis, Shop, environment, git, make_template, run
+from support import (
+    ARQ,
+    PAXX,
+    OwnRedis,
+    Shop,
+    environment,
+    git,
+    made_once,
+    make_template,
+    run,
+)
+
+# processes are started by the hundred: those after the first find bytecode
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_report_header() -> str:
-    return f"redis: {redis_source()}"
+    return f"all: about 5 minutes; -m 'not slow': 1 minute; redis: {redis_source()}"
 
 
 def redis_source() -> str:
@@ -58,14 +71,24 @@ def paxx() -> Path:
 
 
 @pytest.fixture(scope="session")
-def bootstrapped(paxx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `paxx bootstrap shop` makes, committed."""
-    base = tmp_path_factory.mktemp("bootstrap")
-    run([paxx, "bootstrap", "shop", "--force"], cwd=base)
-    git(base / "shop", "init", "-q", "-b", "main")
-    git(base / "shop", "add", "-A")
-    git(base / "shop", "commit", "-qm", "paxx bootstrap")
-    return base / "shop"
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A directory which the processes of this test run have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def bootstrapped(paxx: Path, shared: Path) -> Path:
+    """What `paxx bootstrap shop` makes, committed. Not to be changed."""
+
+    def make(base: Path) -> None:
+        base.mkdir()
+        run([paxx, "bootstrap", "shop", "--force"], cwd=base)
+        git(base / "shop", "init", "-q", "-b", "main")
+        git(base / "shop", "add", "-A")
+        git(base / "shop", "commit", "-qm", "paxx bootstrap")
+
+    return made_once(shared / "bootstrapped", make) / "shop"
 
 
 @pytest.fixture(scope="session")
@@ -83,9 +106,9 @@ def project_env(bootstrapped: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(shared: Path) -> Path:
     """The template as a tagged git repository. Not to be changed."""
-    return make_template(tmp_path_factory.mktemp("template"))
+    return made_once(shared / "template", make_template)
 
 
 @pytest.fixture
@@ -95,8 +118,7 @@ def make_shop(
     """Makes copies of the bootstrapped project."""
 
     def make(name: str = "shop") -> Shop:
-        shutil.copytree(bootstrapped, tmp_path / name, symlinks=True)
-        return Shop(tmp_path / name, project_env, template)
+        return Shop(bootstrapped, project_env, template).copy_to(tmp_path / name)
 
     return make
 
@@ -112,23 +134,25 @@ def shop_with_queue(
     bootstrapped: Path,
     project_env: Path,
     template: Path,
+    shared: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Shop:
     """A project with the queue, all answers at their defaults. Not to be changed."""
-    root = tmp_path_factory.mktemp("shop_with_queue") / "shop"
-    shutil.copytree(bootstrapped, root)
-    shop = Shop(root, project_env, template)
-    shop.copy()
-    return shop
+
+    def make(root: Path) -> None:
+        shutil.copytree(bootstrapped, root, symlinks=True)
+        Shop(root, project_env, template).copy()
+
+    made = made_once(shared / "shop_with_queue", make)
+    return Shop(made, project_env, template).copy_to(
+        tmp_path_factory.mktemp("shop_with_queue") / "shop"
+    )
 
 
 @pytest.fixture
 def own_shop_with_queue(shop_with_queue: Shop, tmp_path: Path) -> Shop:
     """A project with the queue, to be changed at will."""
-    shutil.copytree(shop_with_queue.root, tmp_path / "own_shop_with_queue")
-    return Shop(
-        tmp_path / "own_shop_with_queue", shop_with_queue.env, shop_with_queue.template
-    )
+    return shop_with_queue.copy_to(tmp_path / "own_shop_with_queue")
 
 
 # --- Redis ----------------------------------------------------------------------
@@ -155,9 +179,11 @@ def redis_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(redis_server: str) -> Iterator[str]:
+def redis_url(redis_server: str, worker_id: str) -> Iterator[str]:
     """URL of an empty database."""
-    url = f"{redis_server}/9"
+    # one for each process: they share the server of TEST_REDIS_URL
+    number = 0 if worker_id == "master" else int(worker_id.removeprefix("gw"))
+    url = f"{redis_server}/{9 - number}"
     with redis.Redis.from_url(url) as client:
         client.flushdb()
         yield url

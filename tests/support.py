@@ -1,4 +1,8 @@
-"""What the tests do to a project: copy the template, run its checks and its code."""
+"""What the tests do to a project: copy the template, run its checks and its code.
+
+Whatever takes seconds to make is made once, see `made_once`: environments are kept in
+.cache/, from one run of the tests to the next.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -13,8 +18,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +67,7 @@ def git(cwd: Path, *arguments: str) -> str:
 
 def make_template(directory: Path) -> Path:
     """A git repository with the working tree's template, tagged v1.0.0."""
+    directory.mkdir(parents=True, exist_ok=True)
     names = git(TEMPLATE, "ls-files", "-co", "--exclude-standard").splitlines()
     for name in names:
         if (TEMPLATE / name).is_file():
@@ -87,38 +93,53 @@ def as_github(template: Path, directory: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of this machine on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine on which nothing listens.
+
+    Below the range that systems take for outgoing connections: it stays free while a
+    test has its server stopped.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Only one process at a time is in here: tests run in several."""
+    """Only one process at a time is in here."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
+def made_once(path: Path, make: Callable[[Path], object]) -> Path:
+    """The directory, made by whichever of the test processes needs it first."""
+    ready = path.with_name(f"{path.name}.ready")
+    with locked(path.with_name(f"{path.name}.lock")):
+        if not ready.exists():
+            shutil.rmtree(path, ignore_errors=True)
+            make(path)
+            ready.touch()
+    return path
+
+
 def environment(name: str, requirements: list[str], *, seed: bool = False) -> Path:
     """A virtual environment in .cache/, made anew when its requirements change."""
-    version = ".".join(map(str, sys.version_info[:2]))
-    key = hashlib.sha256("\n".join(requirements).encode()).hexdigest()[:10]
-    path = CACHE / f"{name}-{version}-{key}"
-    with locked(CACHE / f"{path.name}.lock"):
-        if not (path / "ready").exists():
-            shutil.rmtree(path, ignore_errors=True)
-            run(["uv", "venv", "-q", "--seed", "-p", sys.executable, path])
-            pip = [path / "bin/python", "-m", "pip", "install", "-q"]
-            if seed:  # only pip can ignore what Python a package asks for
-                run([*pip, "--ignore-requires-python", *requirements])
-            else:
-                python = ["--python", path / "bin/python"]
-                run(["uv", "pip", "install", "-q", *python, *requirements])
-            (path / "ready").touch()
-    return path
+
+    def make(path: Path) -> None:
+        run(["uv", "venv", "-q", "--seed", "-p", sys.executable, path])
+        python = path / "bin/python"
+        if seed:  # only pip can ignore what Python a package asks for
+            pip = [python, "-m", "pip", "install", "-q", "--ignore-requires-python"]
+        else:
+            pip = ["uv", "pip", "install", "-q", "--python", python]
+        run([*pip, *requirements])
+
+    wanted = "\n".join([sys.version, *requirements])
+    key = hashlib.sha256(wanted.encode()).hexdigest()[:10]
+    return made_once(CACHE / f"{name}-{key}", make)
 
 
 def copier(
@@ -137,6 +158,10 @@ class Shop:
 
     def __truediv__(self, name: str) -> Path:
         return self.root / name
+
+    def copy_to(self, root: Path) -> Shop:
+        shutil.copytree(self.root, root, symlinks=True)
+        return Shop(root, self.env, self.template)
 
     def git(self, *arguments: str) -> str:
         return git(self.root, *arguments)

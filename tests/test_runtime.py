@@ -250,7 +250,7 @@ def test_first_uses_at_once_share_one_pool(
     result = shop_with_queue.python(
         "pools = await asyncio.gather(*[get_pool() for _ in range(50)])\n"
         "clients = await pools[0].client_list()\n"
-        "mine = [c for c in clients if c['db'] == '9']\n"
+        f"mine = [c for c in clients if c['db'] == '{redis_url[-1]}']\n"
         "result = [len({id(pool) for pool in pools}), len(mine)]",
         redis_url,
     )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import libcst as cst
+import libcst.matchers as m
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
 
 BOM = b"\xef\xbb\xbf"
+
+MAX_SIZE = 1_000_000
+"""Bytes; a file beyond that would take minutes to parse."""
 
 
 class UnknownShapeError(Exception):
@@ -29,8 +35,10 @@ class Code:
         """Parse it.
 
         Raises:
-            UnknownShapeError: It is not UTF-8, or not Python.
+            UnknownShapeError: It is too large, not UTF-8, or not Python.
         """
+        if len(source) > MAX_SIZE:
+            raise UnknownShapeError("it is too large")
         try:
             source.decode("utf-8")
             wrapper = MetadataWrapper(
@@ -113,86 +121,97 @@ class Code:
         self._edits.append((offset, offset, text))
 
     def delete_lines(
-        self, first: cst.CSTNode, last: cst.CSTNode, *, blank_above: bool = False
+        self, first: cst.CSTNode, last: cst.CSTNode, *, blank: str = ""
     ) -> None:
-        """Delete the lines of these statements, and the blank ones above if wanted."""
+        """Delete the lines of these statements, and blank ones "above" or "below"."""
+        newline = newline_of(self.source)
         start = self._line_start(self.start(first))
-        while blank_above and self.source[:start].endswith((b"\n\n", b"\n\r\n")):
+        while blank == "above" and self.source[:start].endswith((b"\n\n", b"\n\r\n")):
             start = self._line_start(start - 1)
         end = self.source.find(b"\n", self.end(last)) + 1
+        while blank == "below" and self.source.startswith(newline, end):
+            end += len(newline)
         if (
             not end
         ):  # the last line, which ends without a newline: so does the one above
             end = len(self.source)
-            start -= len(newline_of(self.source))
+            start -= len(newline)
         self.delete(start, end)
 
     # --- Imports --------------------------------------------------------------------
 
+    def count(self, name: str) -> int:
+        """How often the name is in the code; comments and strings aside."""
+        return len(m.findall(self.module, m.Name(name)))
+
     def imports(self) -> list[cst.SimpleStatementLine]:
-        """The import statements at the head of the file, before any other code."""
-        found: list[cst.SimpleStatementLine] = []
-        for index, line in enumerate(self.module.body):
-            if not isinstance(line, cst.SimpleStatementLine):
-                break
-            if all(isinstance(item, cst.Import | cst.ImportFrom) for item in line.body):
-                found.append(line)
-            elif index > 0 or not isinstance(line.body[0], cst.Expr):
-                break
-        return found
+        """The lines at the top level that import."""
+        return [line for line in self.module.body if _is_import(line)]
 
-    def find_import(
+    def imports_name(self, module: str, name: str) -> str:
+        """What `from module import name` calls it here; empty if there is none."""
+        found = self._find_import(module, name)
+        if found is None:
+            return ""
+        _, names, index = found
+        return names[index].evaluated_alias or name
+
+    def _find_import(
         self, module: str, name: str
-    ) -> tuple[cst.SimpleStatementLine, cst.ImportFrom, int] | None:
-        """The `from module import name` at the head of the file.
-
-        Its line, the statement, and the name's index in it.
-        """
+    ) -> tuple[cst.SimpleStatementLine, Sequence[cst.ImportAlias], int] | None:
+        """Line of `from module import name`, the names in it, and this one's index."""
         for line in self.imports():
             for item in line.body:
-                if not isinstance(item, cst.ImportFrom) or _module_of(item) != module:
-                    continue
-                if isinstance(item.names, cst.ImportStar):
-                    continue
-                for index, alias in enumerate(item.names):
-                    if alias.evaluated_name == name:
-                        return line, item, index
+                if (
+                    isinstance(item, cst.ImportFrom)
+                    and _module_of(item) == module
+                    and not isinstance(item.names, cst.ImportStar)
+                ):
+                    for index, alias in enumerate(item.names):
+                        if alias.evaluated_name == name:
+                            return line, item.names, index
         return None
 
     def add_import(self, module: str, name: str, root: Path) -> None:
         """Add `from module import name` where isort would put it.
 
         Raises:
-            UnknownShapeError: The file starts with no imports.
+            UnknownShapeError: There are no imports, or other code is among them, which
+                may have to run before what is imported: `load_dotenv()`, for one.
         """
         imports = self.imports()
         if not imports:
-            raise UnknownShapeError("it does not start with imports")
+            raise UnknownShapeError("it has no imports at its head")
+        first = self.module.body.index(imports[0])
+        last = self.module.body.index(imports[-1])
+        between = self.module.body[first:last]
+        before = self.module.body[:first]
+        if not all(map(_may_stand_between, between)) or not all(map(_is_text, before)):
+            raise UnknownShapeError("other code stands between its imports")
         text = f"from {module} import {name}"
-        own = [
-            line
-            for line in imports
-            if isinstance(line.body[0], cst.ImportFrom)
-            and _is_first_party(_module_of(line.body[0]), root)
-        ]
-        for line in own:
-            assert isinstance(line.body[0], cst.ImportFrom)
-            if _module_of(line.body[0]) > module:
-                self.insert_line(line, text)
-                return
-        if own:
+        relative = [line for line in imports if _is_relative(line)]
+        absolute = [line for line in imports if not _is_relative(line)]
+        own = [line for line in absolute if _is_first_party(line, root)]
+        later = [line for line in own if _module_of(line.body[0]) > module]
+        if later:
+            self.insert_line(later[0], text)
+        elif own:
             self.append_lines(own[-1], text)
+        elif absolute:
+            self.append_lines(absolute[-1], "", text)
         else:
-            self.append_lines(imports[-1], "", text)
+            newline = newline_of(self.source).decode()
+            self.insert(self._line_start(self.start(relative[0])), text + newline * 2)
 
-    def remove_import(self, module: str, name: str, *, blank_above: bool) -> None:
-        """Take the name out of `from module import name`; the line, if it is alone."""
-        found = self.find_import(module, name)
+    def remove_import(self, module: str, name: str, *, blank: str) -> None:
+        """Take the name out of `from module import name`; the line, if it is alone.
+
+        And with the line, the blank ones "above" or "below".
+        """
+        found = self._find_import(module, name)
         if found is None:
             return
-        line, statement, index = found
-        assert not isinstance(statement.names, cst.ImportStar)
-        names = statement.names
+        line, names, index = found
         if len(names) > 1 and index + 1 < len(names):
             self.delete(self.start(names[index]), self.start(names[index + 1]))
         elif len(names) > 1:
@@ -200,16 +219,39 @@ class Code:
         elif len(line.body) > 1:
             raise UnknownShapeError("its import shares a line with other statements")
         else:
-            self.delete_lines(line.body[0], line.body[0], blank_above=blank_above)
+            self.delete_lines(line.body[0], line.body[0], blank=blank)
 
 
-def _module_of(node: cst.ImportFrom) -> str:
-    """The dotted name; empty for a relative import."""
-    if node.relative or node.module is None:
+def _is_import(line: cst.BaseStatement) -> TypeGuard[cst.SimpleStatementLine]:
+    return isinstance(line, cst.SimpleStatementLine) and all(
+        isinstance(item, cst.Import | cst.ImportFrom) for item in line.body
+    )
+
+
+def _is_text(line: cst.BaseStatement) -> bool:
+    """A docstring, that is."""
+    return m.matches(line, m.SimpleStatementLine([m.Expr(m.SimpleString())]))
+
+
+def _may_stand_between(line: cst.BaseStatement) -> bool:
+    if isinstance(line, cst.If):
+        test = line.test.attr if isinstance(line.test, cst.Attribute) else line.test
+        return isinstance(test, cst.Name) and test.value == "TYPE_CHECKING"
+    return _is_import(line)
+
+
+def _is_relative(line: cst.SimpleStatementLine) -> bool:
+    item = line.body[0]
+    return isinstance(item, cst.ImportFrom) and bool(item.relative)
+
+
+def _module_of(node: cst.BaseSmallStatement) -> str:
+    """The dotted name after `from`; empty for a relative import, and for `import`."""
+    if not isinstance(node, cst.ImportFrom) or node.relative or node.module is None:
         return ""
     return cst.Module([]).code_for_node(node.module)
 
 
-def _is_first_party(module: str, root: Path) -> bool:
-    name = module.partition(".")[0]
+def _is_first_party(line: cst.SimpleStatementLine, root: Path) -> bool:
+    name = _module_of(line.body[0]).partition(".")[0]
     return bool(name) and ((root / name).is_dir() or (root / f"{name}.py").is_file())

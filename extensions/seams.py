@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import libcst as cst
+import libcst.matchers as m
 from python_file import Code, UnknownShapeError, newline_of
 
 DEPENDENCY = "arq>=0.28,<0.29"
-OLD_DEPENDENCY = "arq>=0.26"  # of `paxx ext add arq`
 OTHER = {"core": "services", "services": "core"}
 
 
@@ -66,18 +66,18 @@ def add_settings(source: bytes, options: Options) -> bytes:
     code = Code(source)
     module = f"{options.package}.arq_settings"
     settings, bases = _settings_class(code)
-    imported = code.find_import(module, "ArqSettings") is not None
     other = f"{OTHER[options.package]}.arq_settings"
-    if code.find_import(other, "ArqSettings"):
+    if code.imports_name(other, "ArqSettings"):
         raise UnknownShapeError(f"it imports ArqSettings from {other}")
-    if not imported and b"ArqSettings" in source:
+    name = code.imports_name(module, "ArqSettings")
+    if not name and code.count("ArqSettings"):
         raise UnknownShapeError("it has an ArqSettings of its own")
-    if "ArqSettings" not in [code.text(base.value) for base in bases]:
+    if "Settings" not in _heirs(code, name):
         first = code.start(bases[0])
         gap = code.source[code.source.rfind(b"(", 0, first) + 1 : first]
         separator = "," + gap.decode() if gap.strip() == b"" and b"\n" in gap else ", "
-        code.insert(first, f"ArqSettings{separator}")
-    if not imported:
+        code.insert(first, f"{name or 'ArqSettings'}{separator}")
+    if not name:
         code.add_import(module, "ArqSettings", options.root)
     _delete_old_fields(code, settings, options)
     return code.render()
@@ -87,16 +87,16 @@ def remove_settings(source: bytes, options: Options) -> bytes:
     """Settings has its own bases again."""
     code = Code(source)
     module = f"{options.package}.arq_settings"
-    if not code.find_import(module, "ArqSettings"):
+    if not code.imports_name(module, "ArqSettings"):
         return source
     _, bases = _settings_class(code)
     names = [code.text(base.value) for base in bases]
-    if "ArqSettings" not in names or source.count(b"ArqSettings") != 2:
+    if "ArqSettings" not in names or code.count("ArqSettings") != 2:
         raise UnknownShapeError("it uses ArqSettings in a way of its own")
     if len(bases) == 1:
         raise UnknownShapeError("Settings would be without a base")
 
-    def without(blank_above: bool) -> bytes:
+    def without(blank: str) -> bytes:
         code = Code(source)
         _, bases = _settings_class(code)
         index = names.index("ArqSettings")
@@ -104,30 +104,48 @@ def remove_settings(source: bytes, options: Options) -> bytes:
             code.delete(code.start(bases[index]), code.start(bases[index + 1]))
         else:
             code.delete(code.end(bases[index - 1].value), code.end(bases[index].value))
-        code.remove_import(module, "ArqSettings", blank_above=blank_above)
+        code.remove_import(module, "ArqSettings", blank=blank)
         return code.render()
 
     return _undo(
         source,
-        (without(blank_above) for blank_above in (False, True)),
+        (without(blank) for blank in ("", "above", "below")),
         lambda candidate: add_settings(candidate, options),
     )
+
+
+NO_SETTINGS = {"TypedDict", "NamedTuple", "Protocol", "Enum", "IntEnum", "StrEnum"}
+"""Bases of classes that cannot inherit from a pydantic one."""
 
 
 def _settings_class(code: Code) -> tuple[cst.ClassDef, list[cst.Arg]]:
     """The class Settings, and its bases.
 
     Raises:
-        UnknownShapeError: There is none, or there are several.
+        UnknownShapeError: There is none, or several, or it is not pydantic-settings'.
     """
-    classes = [
-        node
-        for node in code.module.body
-        if isinstance(node, cst.ClassDef) and node.name.value == "Settings"
-    ]
+    classes = [node for node in _classes(code) if node.name.value == "Settings"]
     if len(classes) != 1 or not classes[0].bases:
         raise UnknownShapeError("it has no single `class Settings(...)` with a base")
-    return classes[0], list(classes[0].bases)
+    bases = list(classes[0].bases)
+    names = {code.text(base.value).rpartition(".")[2] for base in bases}
+    old = ("pydantic", "pydantic.v1", "pydantic.v1.env_settings")
+    if names & NO_SETTINGS or any(code.imports_name(m, "BaseSettings") for m in old):
+        raise UnknownShapeError("its Settings is not one of pydantic-settings")
+    return classes[0], bases
+
+
+def _classes(code: Code) -> list[cst.ClassDef]:
+    return [node for node in code.module.body if isinstance(node, cst.ClassDef)]
+
+
+def _heirs(code: Code, name: str) -> set[str]:
+    """The class of this name, and the classes that inherit from it."""
+    heirs = {name}
+    for node in _classes(code):
+        if heirs & {code.text(base.value) for base in node.bases}:
+            heirs.add(node.name.value)
+    return heirs
 
 
 def _delete_old_fields(code: Code, settings: cst.ClassDef, options: Options) -> None:
@@ -158,19 +176,17 @@ def _delete_old_fields(code: Code, settings: cst.ClassDef, options: Options) -> 
         comments = [empty.comment for empty in line.leading_lines if empty.comment]
         heading = [comment.value for comment in comments] == ["# Infrastructure"]
         first = comments[0] if heading else line.body[0]
-        code.delete_lines(first, line.body[0], blank_above=True)
+        code.delete_lines(first, line.body[0], blank="above")
 
 
 # --- main.py: the lifespan closes the pool, just before the database ------------------
-
-CLOSE = "await close_pool()"
 
 
 def main_lines(options: Options) -> str:
     """The seam, to add or to take out by hand."""
     return (
         f"from {options.package}.arq import close_pool\n\n"
-        f"    {CLOSE}  # in lifespan, after its yield"
+        "    await close_pool()  # in lifespan, after its yield"
     )
 
 
@@ -178,118 +194,161 @@ def add_main(source: bytes, options: Options) -> bytes:
     """The lifespan closes the pool."""
     code = Code(source)
     module = f"{options.package}.arq"
-    if re.search(rb"\bclose_pool\(", source):
-        other = f"{OTHER[options.package]}.arq"
-        if code.find_import(other, "close_pool"):
-            raise UnknownShapeError(f"it imports close_pool from {other}")
+    other = f"{OTHER[options.package]}.arq"
+    if code.imports_name(other, "close_pool"):
+        raise UnknownShapeError(f"it imports close_pool from {other}")
+    name = code.imports_name(module, "close_pool")
+    if code.count(name) > 1 or _closes_by_module(code, options.package):
         return source
-    functions = [
-        node
-        for node in code.module.body
-        if isinstance(node, cst.FunctionDef) and _is_lifespan(code, node)
-    ]
-    if len(functions) != 1:
-        raise UnknownShapeError("it has no single @asynccontextmanager function")
-    found = _Lifespan()
-    functions[0].body.visit(found)
-    if len(found.yields) != 1:
-        raise UnknownShapeError("its lifespan function does not have one `yield`")
-    line, parents = found.yields[0]
-    after = [close for close in found.closes if code.start(close) > code.start(line)]
-    finals = [
-        parent.finalbody
-        for parent in parents
-        if isinstance(parent, cst.Try) and parent.finalbody
-    ]
-    plain = all(isinstance(parent, cst.IndentedBlock | cst.With) for parent in parents)
-    if len(after) == 1:
-        code.insert_line(after[0], CLOSE)
-    elif finals and isinstance(finals[-1].body.body[0], cst.SimpleStatementLine):
-        code.insert_line(finals[-1].body.body[0], CLOSE)
-    elif plain and not finals:
-        code.append_lines(line, CLOSE)
-    else:
-        raise UnknownShapeError("its lifespan function does more than is understood")
-    if not code.find_import(module, "close_pool"):
+    if not name and code.count("close_pool"):
+        raise UnknownShapeError("it has a close_pool of its own")
+    line, above = _place_to_close(code)
+    insert = code.insert_line if above else code.append_lines
+    insert(line, f"await {name or 'close_pool'}()")
+    if not name:
         code.add_import(module, "close_pool", options.root)
     return code.render()
 
 
 def remove_main(source: bytes, options: Options) -> bytes:
     """The lifespan does not close the pool."""
+    code = Code(source)
     module = f"{options.package}.arq"
-    if not Code(source).find_import(module, "close_pool"):
+    if not code.imports_name(module, "close_pool"):
         return source
-    if source.count(b"close_pool") != 2:
+    call = m.SimpleStatementLine([m.Expr(m.Await(m.Call(m.Name("close_pool"))))])
+    blocks = m.findall(code.module, m.IndentedBlock())
+    places = [
+        (line, block)
+        for block in blocks
+        if isinstance(block, cst.IndentedBlock)
+        for line in block.body
+        if m.matches(line, call)
+    ]
+    if len(places) != 1 or code.count("close_pool") != 2:
         raise UnknownShapeError("it uses close_pool in a way of its own")
+    if len(places[0][1].body) == 1:
+        raise UnknownShapeError("closing the pool is all that happens there")
 
-    def without(blank_above: bool) -> bytes:
+    def without(blank: str) -> bytes:
         code = Code(source)
-        found = _Calls(CLOSE)
-        code.module.visit(found)
-        if len(found.lines) != 1:
-            raise UnknownShapeError(f"it has no single `{CLOSE}`")
-        line, block = found.lines[0]
-        if len(line.body) > 1 or len(block.body) == 1:
-            raise UnknownShapeError(f"there is nothing but `{CLOSE}` where it is")
-        code.delete_lines(line.body[0], line.body[0])
-        code.remove_import(module, "close_pool", blank_above=blank_above)
+        [line] = m.findall(code.module, call)
+        code.delete_lines(line, line)
+        code.remove_import(module, "close_pool", blank=blank)
         return code.render()
 
     return _undo(
         source,
-        (without(blank_above) for blank_above in (False, True)),
+        (without(blank) for blank in ("", "above", "below")),
         lambda candidate: add_main(candidate, options),
     )
 
 
-def _is_lifespan(code: Code, function: cst.FunctionDef) -> bool:
+def _closes_by_module(code: Code, package: str) -> bool:
+    """Is close_pool called as an attribute of the module arq?"""
+    names = {f"{package}.arq", code.imports_name(package, "arq")}
+    attributes = m.findall(code.module, m.Attribute(attr=m.Name("close_pool")))
     return any(
-        code.text(decorator.decorator).endswith("asynccontextmanager")
-        for decorator in function.decorators
+        isinstance(node, cst.Attribute) and code.text(node.value) in names
+        for node in attributes
     )
 
 
-class _Lifespan(cst.CSTVisitor):
-    """Finds where a lifespan function yields, and where it closes the database."""
+def _place_to_close(code: Code) -> tuple[cst.SimpleStatementLine, bool]:
+    """A line of the lifespan, and whether to close the pool above it; below it if not.
 
-    def __init__(self) -> None:
-        self.parents: list[cst.CSTNode] = []
-        self.yields: list[tuple[cst.SimpleStatementLine, list[cst.CSTNode]]] = []
-        self.closes: list[cst.SimpleStatementLine] = []
+    That is above `await close_db()`, at the start of a `finally`, or below the `yield`.
 
-    def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, cst.FunctionDef | cst.Lambda | cst.ClassDef):
-            return False
-        if isinstance(node, cst.SimpleStatementLine):
-            item = node.body[0]
-            value = getattr(item, "value", None)
-            if isinstance(value, cst.Yield):
-                self.yields.append((node, list(self.parents)))
-            elif cst.Module([]).code_for_node(item) == "await close_db()":
-                self.closes.append(node)
-        self.parents.append(node)
-        return True
+    Raises:
+        UnknownShapeError: It is not plain to see where the lifespan ends.
+    """
+    function = _lifespan(code)
+    yields = m.findall(function.body, m.Yield())
+    if len(yields) != 1:
+        raise UnknownShapeError("its lifespan does not have one `yield`")
+    way = _way_to(yields[0], function.body)
+    close_db = m.SimpleStatementLine([m.Expr(m.Await(m.Call(m.Name("close_db"))))])
+    leave = m.SimpleStatementLine([m.OneOf(m.Return(), m.Raise())])
+    closes = [
+        line
+        for line in m.findall(function.body, close_db)
+        if code.start(line) > code.start(yields[0])
+    ]
+    for block in way.after if len(closes) == 1 else ():
+        for line in block:
+            if line is closes[0] and isinstance(line, cst.SimpleStatementLine):
+                return line, True
+            if m.matches(line, leave):
+                break
+    if closes:
+        raise UnknownShapeError("its lifespan closes the database in a way of its own")
+    if way.finals and isinstance(way.finals[-1][0], cst.SimpleStatementLine):
+        return way.finals[-1][0], True
+    if way.in_try or len(way.line.body) > 1:
+        raise UnknownShapeError("its lifespan does more than is understood")
+    return way.line, False
 
-    def on_leave(self, original_node: cst.CSTNode) -> None:
-        if self.parents and self.parents[-1] is original_node:
-            self.parents.pop()
+
+Block = Sequence[cst.BaseStatement | cst.BaseSmallStatement]
 
 
-class _Calls(cst.CSTVisitor):
-    """Finds the lines that begin with a statement, and the blocks they are in."""
+@dataclass
+class _Way:
+    """How to get to the `yield` of a lifespan."""
 
-    def __init__(self, statement: str) -> None:
-        self.statement = statement
-        self.lines: list[tuple[cst.SimpleStatementLine, cst.IndentedBlock]] = []
+    line: cst.SimpleStatementLine
+    in_try: bool
+    finals: list[Block]
+    """The `finally` blocks around it, the outermost first."""
+    after: list[Block]
+    """What runs after it, once and in any case: those, and what follows it."""
 
-    def visit_IndentedBlock(self, node: cst.IndentedBlock) -> None:
-        for line in node.body:
-            if (
-                isinstance(line, cst.SimpleStatementLine)
-                and cst.Module([]).code_for_node(line.body[0]) == self.statement
-            ):
-                self.lines.append((line, node))
+
+def _way_to(wanted: cst.CSTNode, suite: cst.BaseSuite) -> _Way:
+    """The way to a `yield`, through `with` and `try` only.
+
+    Raises:
+        UnknownShapeError: It is in a loop, say, or in a `finally`.
+    """
+    in_try = False
+    finals: list[Block] = []
+    after: list[Block] = []
+    while wanted in m.findall(suite, m.Yield()):
+        position, statement = next(
+            (number, statement)
+            for number, statement in enumerate(suite.body, start=1)
+            if wanted in m.findall(statement, m.Yield())
+        )
+        if not in_try:
+            after.append(suite.body[position:])
+        if isinstance(statement, cst.SimpleStatementLine):
+            return _Way(statement, in_try, finals, after + finals)
+        if isinstance(statement, cst.Try):
+            in_try = True
+            if statement.finalbody:
+                finals.append(statement.finalbody.body.body)
+        elif not isinstance(statement, cst.With):
+            break
+        suite = statement.body
+    raise UnknownShapeError("its lifespan does more than is understood")
+
+
+def _lifespan(code: Code) -> cst.FunctionDef:
+    """The function given as `lifespan=`.
+
+    Raises:
+        UnknownShapeError: There is none, or several, or it is from elsewhere.
+    """
+    given = m.findall(code.module, m.Arg(keyword=m.Name("lifespan")))
+    names = {code.text(arg.value) for arg in given if isinstance(arg, cst.Arg)}
+    functions = [
+        node
+        for node in code.module.body
+        if isinstance(node, cst.FunctionDef) and node.name.value in names
+    ]
+    if len(names) != 1 or len(functions) != 1 or not functions[0].asynchronous:
+        raise UnknownShapeError("it has no single function given as `lifespan=`")
+    return functions[0]
 
 
 # --- pyproject.toml: one dependency ---------------------------------------------------
@@ -303,38 +362,34 @@ def pyproject_lines(options: Options) -> str:
 def add_pyproject(source: bytes, options: Options) -> bytes:
     """The project depends on arq."""
     names = _dependencies(source)
-    if OLD_DEPENDENCY in names:
-        wanted = [DEPENDENCY if name == OLD_DEPENDENCY else name for name in names]
-    elif any(_is_arq(name) for name in names):
+    old = [name for name in names if _is_old(name)]
+    if any(_is_arq(name) for name in names) and not old:
         return source
-    else:
-        wanted = [*names, DEPENDENCY]
-    new = f'"{DEPENDENCY}"'.encode()
+    wanted = [DEPENDENCY if name in old else name for name in names]
+    wanted += [DEPENDENCY] * (not old)
     for start, end, items in _arrays(source):
-        array = source[start:end]
-        if OLD_DEPENDENCY in names:
-            old = f'"{OLD_DEPENDENCY}"'.encode()
-            array = array.replace(old, new, 1)
-        elif items:
-            last = items[-1] - start
-            rest = array[last:]
-            comma = b"," if rest.lstrip().startswith(b",") else b""
-            line_end = rest.find(b"\n") + 1
-            if line_end:
-                indent = _indent(source, items[-1])
-                newline = newline_of(source)
-                rest = (
-                    rest[:line_end] + indent + new + comma + newline + rest[line_end:]
-                )
-                array = array[:last] + (b"" if comma else b",") + rest
-            else:
-                array = array[:last] + b", " + new + rest
+        if old:
+            text = source[start:end].replace(old[0].encode(), DEPENDENCY.encode(), 1)
         else:
-            array = b"[" + new + array[1:]
-        result = source[:start] + array + source[end:]
+            text = _append(source, start, end, items)
+        result = source[:start] + text + source[end:]
         if _is(result, wanted):
             return result
     raise UnknownShapeError("its dependencies are written in a way of their own")
+
+
+def _append(source: bytes, start: int, end: int, items: list[int]) -> bytes:
+    """The array with one more item; the ends of those it has are given."""
+    new = f'"{DEPENDENCY}"'.encode()
+    if not items:
+        return b"[" + new + source[start + 1 : end]
+    before, rest = source[start : items[-1]], source[items[-1] : end]
+    line_end = rest.find(b"\n") + 1
+    if not line_end:
+        return before + b", " + new + rest
+    comma, needed = (b",", b"") if rest.lstrip()[:1] == b"," else (b"", b",")
+    line = _indent(source, items[-1]) + new + comma + newline_of(source)
+    return before + needed + rest[:line_end] + line + rest[line_end:]
 
 
 def remove_pyproject(source: bytes, options: Options) -> bytes:
@@ -368,6 +423,11 @@ def remove_pyproject(source: bytes, options: Options) -> bytes:
 
 def _is_arq(requirement: str) -> bool:
     return re.match(r"arq(?![\w.-])", requirement, re.IGNORECASE) is not None
+
+
+def _is_old(requirement: str) -> bool:
+    """Is it that of `paxx ext add arq`?"""
+    return re.fullmatch(r"arq *>= *0\.26", requirement, re.IGNORECASE) is not None
 
 
 def _dependencies(source: bytes) -> list[str]:
@@ -425,6 +485,10 @@ def env_lines(options: Options) -> str:
 
 def add_env(source: bytes, options: Options) -> bytes:
     """ARQ_REDIS_URL is set."""
+    try:
+        source.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise UnknownShapeError("it is not UTF-8") from exc
     if re.search(rb"^\s*(export\s+)?ARQ_REDIS_URL\s*=", source, re.M | re.I):
         return source
     newline = newline_of(source)

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -41,6 +43,8 @@ class Seam:
     """Nothing is missing when there is no such file."""
     wanted: Callable[[Options], bool] = lambda options: True
     """Do the answers ask for it?"""
+    needs: str = ""
+    """The file without whose seam this one does harm."""
 
 
 SEAMS = (
@@ -63,8 +67,16 @@ SEAMS = (
         seams.remove_env,
         seams.env_lines,
         optional=True,
+        needs="settings.py",
     ),
-    Seam((".env",), seams.add_env, seams.remove_env, seams.env_lines, optional=True),
+    Seam(
+        (".env",),
+        seams.add_env,
+        seams.remove_env,
+        seams.env_lines,
+        optional=True,
+        needs="settings.py",
+    ),
     Seam(
         ("deploy/linux-server/deploy.sh",),
         seams.add_deploy,
@@ -103,20 +115,46 @@ def edited(source: bytes, seam: Seam, options: Options, *, mode: str) -> bytes:
         UnknownShapeError: That cannot be, or would not hold.
     """
     edit = seam.remove if mode == "remove" else seam.add
-    result = edit(source, options)
-    if edit(result, options) != result:
+    try:
+        result = edit(source, options)
+        holds = edit(result, options) == result
+    except RecursionError as exc:
+        raise UnknownShapeError("its code is nested too deeply") from exc
+    if not holds:
         raise UnknownShapeError("the result could not be verified")
     return result
 
 
 def write(path: Path, data: bytes) -> None:
-    """Replace the file's content in one step, keeping its mode."""
+    """Replace the file's content: in one step, keeping its mode and its owner.
+
+    Raises:
+        UnknownShapeError: It is read-only.
+    """
     path = path.resolve()
+    status = path.stat()
+    if not status.st_mode & stat.S_IWUSR:
+        raise UnknownShapeError("it is read-only")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".wire-") as directory:
         new = Path(directory) / path.name
         new.write_bytes(data)
         shutil.copymode(path, new)
-        new.replace(path)
+        if status.st_nlink == 1 and _give(new, status):
+            new.replace(path)
+        else:  # another name of the file, or its owner, would be lost
+            path.write_bytes(data)
+
+
+def _give(path: Path, owner: os.stat_result) -> bool:
+    """Give a new file the owner of another; says if that went well."""
+    mine = path.stat()
+    if (mine.st_uid, mine.st_gid) == (owner.st_uid, owner.st_gid):
+        return True
+    try:
+        os.chown(path, owner.st_uid, owner.st_gid)
+    except OSError:
+        return False
+    return True
 
 
 def diff(path: str, old: bytes, new: bytes) -> str:
@@ -131,7 +169,7 @@ def wire(seam: Seam, options: Options, *, mode: str) -> str:
     """Bring one seam about; returns what to tell the user."""
     if mode != "remove" and not seam.wanted(options):
         return ""
-    name = next((name for name in seam.files if (options.root / name).is_file()), "")
+    name = _existing(seam, options)
     if not name:
         if seam.optional or mode == "remove":
             return ""
@@ -146,13 +184,32 @@ def wire(seam: Seam, options: Options, *, mode: str) -> str:
             return f"{name} lacks the queue's lines:\n\n{seam.lines(options)}\n"
         if mode == "diff":
             return diff(name, source, result)
+        if mode == "write" and not _is_wired(seam.needs, options):
+            raise UnknownShapeError(f"{seam.needs} does not know the queue yet")
         write(path, result)
     except UnknownShapeError as exc:
         return _by_hand(name, str(exc), seam, options, mode)
     except OSError as exc:
         why = exc.strerror or "it cannot be read"
         return _by_hand(name, why, seam, options, mode)
-    return f"    {'unwired' if mode == 'remove' else 'wired'}  {name}"
+    target = f" -> {path.readlink()}" if path.is_symlink() else ""
+    return f"    {'unwired' if mode == 'remove' else 'wired'}  {name}{target}"
+
+
+def _existing(seam: Seam, options: Options) -> str:
+    return next((name for name in seam.files if (options.root / name).is_file()), "")
+
+
+def _is_wired(name: str, options: Options) -> bool:
+    """Is the seam in this file? True where there is no such seam."""
+    for seam in SEAMS:
+        if name in seam.files:
+            try:
+                source = (options.root / _existing(seam, options)).read_bytes()
+                return seam.add(source, options) == source
+            except (OSError, UnknownShapeError, RecursionError):
+                return False
+    return True
 
 
 def _by_hand(path: str, why: str, seam: Seam, options: Options, mode: str) -> str:

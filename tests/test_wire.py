@@ -32,6 +32,10 @@ def edit(name: str, text: str, options: seams.Options) -> str:
     return wire.edited(text.encode(), seam(name), options, mode="write").decode()
 
 
+def undo(name: str, text: str, options: seams.Options) -> str:
+    return wire.edited(text.encode(), seam(name), options, mode="remove").decode()
+
+
 def added(before: str, after: str) -> list[str]:
     """The lines that are in `after` only, in order; asserts that none went missing."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
@@ -96,6 +100,13 @@ def test_syntax_newer_than_this_python(options: seams.Options) -> None:
         "class Settings:\n    pass\n",
         SETTINGS + "\nclass Settings(BaseSettings):\n    pass\n",
         "class Settings(Base):\n    pass\n",
+        SETTINGS.replace("(BaseSettings)", "(TypedDict)"),
+        SETTINGS.replace("(BaseSettings)", "(typing.NamedTuple)"),
+        SETTINGS.replace("(BaseSettings)", "(str, Enum)"),
+        SETTINGS.replace("pydantic_settings", "pydantic.v1"),
+        SETTINGS.replace("pydantic_settings", "pydantic"),
+        SETTINGS + f"\nx = {' + '.join(['1'] * 3000)}\n",
+        SETTINGS + "#" * 1_100_000,
         "from x import *\nclass Settings(Base:\n",
         "def settings(): ...\n",
         "",
@@ -104,6 +115,80 @@ def test_syntax_newer_than_this_python(options: seams.Options) -> None:
 def test_settings_of_unknown_shape(text: str, options: seams.Options) -> None:
     with pytest.raises(UnknownShapeError):
         edit("settings.py", text, options)
+
+
+@pytest.mark.parametrize(
+    ("imported", "classes"),
+    [
+        ("ArqSettings as Queue", "class Settings(Queue, BaseSettings):"),
+        (
+            "ArqSettings",
+            "class Base(ArqSettings):\n    x: int\n\n\nclass Settings(Base):",
+        ),
+        (
+            "ArqSettings as A",
+            "class One(A): ...\nclass Two(One): ...\nclass Settings(Two, BaseSettings):",
+        ),
+    ],
+)
+def test_settings_that_inherit_it_in_a_way_of_their_own(
+    imported: str, classes: str, options: seams.Options
+) -> None:
+    text = SETTINGS.replace("class Settings(BaseSettings):", classes).replace(
+        "BaseSettings\n\n",
+        f"BaseSettings\n\nfrom core.arq_settings import {imported}\n\n",
+    )
+    assert edit("settings.py", text, options) == text
+
+
+@pytest.mark.parametrize(
+    "addition",
+    [
+        "\nclass ArqSettings:\n    mine: int = 1\n",
+        "\nfrom elsewhere import ArqSettings\n",
+        "\nArqSettings = None\n",
+    ],
+)
+def test_an_arqsettings_of_the_users_own(addition: str, options: seams.Options) -> None:
+    with pytest.raises(UnknownShapeError, match="ArqSettings of its own"):
+        edit("settings.py", SETTINGS + addition, options)
+
+
+def test_arqsettings_in_a_comment(options: seams.Options) -> None:
+    text = SETTINGS + "    # ArqSettings would go here\n"
+    result = edit("settings.py", text, options)
+    assert "class Settings(ArqSettings, BaseSettings):" in result
+    assert undo("settings.py", result, options) == text
+
+
+@pytest.mark.parametrize("name", ["settings.py", "main.py"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "load_dotenv()",
+        'sys.path.insert(0, "src")',
+        "try:\n    import uvloop\nexcept: ...",
+    ],
+)
+def test_code_between_imports(name: str, code: str, options: seams.Options) -> None:
+    text = {"settings.py": SETTINGS, "main.py": MAIN}[name]
+    imports, rest = text.split("\n\n\n", 1)
+    text = f"import os\n{code}\n{imports}\n\n\n{rest}"
+    with pytest.raises(UnknownShapeError, match="between its imports"):
+        edit(name, text, options)
+
+
+def test_imports_for_the_type_checker_may_stand_between(options: seams.Options) -> None:
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import os\n"
+    assert "ArqSettings" in edit("settings.py", text + SETTINGS[17:], options)
+
+
+def test_relative_imports_stay_last(options: seams.Options) -> None:
+    text = SETTINGS.replace("BaseSettings\n", "BaseSettings\n\nfrom .x import y\n", 1)
+    assert edit("settings.py", text, options).partition("\n\n\n")[0] == (
+        '"""Settings."""\n\nfrom pydantic_settings import BaseSettings\n\n'
+        "from core.arq_settings import ArqSettings\n\nfrom .x import y"
+    )
 
 
 # --- main.py ----------------------------------------------------------------------
@@ -169,6 +254,7 @@ def test_main_with_another_lifespan(
     result = edit("main.py", text, options)
     assert expected in result
     assert len(added(text, result)) == 2
+    assert undo("main.py", result, options) == text
 
 
 @pytest.mark.parametrize(
@@ -180,6 +266,13 @@ def test_main_with_another_lifespan(
         "    def inner():\n        yield\n",
         "    try:\n        yield\n    except Error:\n        stop()\n",
         "    start(); yield\n",
+        # the pool would be closed before the end, not at each end, or never
+        "    try:\n        yield\n    except Error:\n        await close_db()\n",
+        "    yield\n    if x:\n        await close_db()\n",
+        "    yield\n    return\n    await close_db()\n",
+        "    yield\n    for db in dbs:\n        await close_db()\n",
+        "    try:\n        start()\n    finally:\n        yield\n",
+        "    while True:\n        yield\n        await close_db()\n",
     ],
 )
 def test_main_of_unknown_shape(body: str, options: seams.Options) -> None:
@@ -188,9 +281,73 @@ def test_main_of_unknown_shape(body: str, options: seams.Options) -> None:
         edit("main.py", MAIN[:start] + body + MAIN[end:], options)
 
 
-def test_main_with_two_lifespans(options: seams.Options) -> None:
+def test_only_the_function_given_as_lifespan(options: seams.Options) -> None:
+    scope = "@asynccontextmanager\nasync def session_scope():\n    yield make()\n\n\n"
+    text = MAIN.replace("app =", scope + "app =")
+    result = edit("main.py", text, options)
+    assert added(text, result)[1] == "    await close_pool()\n"
+    assert scope in result
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("lifespan=lifespan", ""),
+        ("lifespan=lifespan", "lifespan=make_lifespan()"),
+        ("lifespan=lifespan", "lifespan=other"),
+        ("app = ", "admin = FastAPI(lifespan=other)\napp = "),
+        ("@asynccontextmanager\nasync ", ""),
+        (MAIN[MAIN.index("@") : MAIN.index("app =")], "from x import lifespan\n"),
+        ("app = ", MAIN[MAIN.index("@") : MAIN.index("app =")] + "app = "),
+    ],
+)
+def test_main_without_a_single_lifespan(
+    old: str, new: str, options: seams.Options
+) -> None:
+    assert old in MAIN
     with pytest.raises(UnknownShapeError):
-        edit("main.py", MAIN + MAIN[MAIN.index("@async") :], options)
+        edit("main.py", MAIN.replace(old, new, 1), options)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from other.pool import close_pool\n",
+        "def close_pool():\n    ...\n",
+        "close_pool = None\n",
+        "import pool as close_pool\n",
+    ],
+)
+def test_another_close_pool(use: str, options: seams.Options) -> None:
+    with pytest.raises(UnknownShapeError, match="close_pool of its own"):
+        edit("main.py", MAIN + use, options)
+
+
+@pytest.mark.parametrize(
+    "mention", ["# close_pool() goes here\n", "x = 'await close_pool()'\n"]
+)
+def test_a_mention_of_close_pool_is_none(mention: str, options: seams.Options) -> None:
+    text = MAIN + mention
+    result = edit("main.py", text, options)
+    assert len(added(text, result)) == 2
+    assert undo("main.py", result, options) == text
+
+
+@pytest.mark.parametrize(
+    ("head", "call"),
+    [
+        ("from core.arq import close_pool\n", "await close_pool()"),
+        ("from core.arq import close_pool as done\n", "await done()"),
+        ("from core.arq import close_pool\n", "stack.push_async_callback(close_pool)"),
+        ("from core import arq\n", "await arq.close_pool()"),
+        ("import core.arq\n", "await core.arq.close_pool()"),
+    ],
+)
+def test_a_pool_that_is_closed_already(
+    head: str, call: str, options: seams.Options
+) -> None:
+    text = head + MAIN.replace("stop()", call)
+    assert edit("main.py", text, options) == text
 
 
 # --- Line endings, indentation, the end of the file ---------------------------------
@@ -276,6 +433,67 @@ def test_env_that_has_it(line: str, options: seams.Options) -> None:
     assert edit(".env", f"A=1\n{line}\n", options) == f"A=1\n{line}\n"
 
 
+def test_env_in_another_encoding(options: seams.Options) -> None:
+    with pytest.raises(UnknownShapeError, match="not UTF-8"):
+        wire.edited("A=1\n".encode("utf-16"), seam(".env"), options, mode="write")
+
+
+@pytest.mark.parametrize(
+    "text", ["A=1\n", "A=1", "", "\n\n", "A=1\r\nB=2\r\n", "A=1\r\n\r\n"]
+)
+def test_env_is_as_it_was(text: str, options: seams.Options) -> None:
+    assert undo(".env", edit(".env", text, options), options) == text
+
+
+def test_env_that_says_something_else_is_left(options: seams.Options) -> None:
+    text = edit(".env", "A=1\n", options).replace("localhost", "redis.internal")
+    with pytest.raises(UnknownShapeError, match="has been changed"):
+        undo(".env", text, options)
+
+
+@pytest.mark.parametrize("old", ["arq>=0.26", "Arq>=0.26", "ARQ >= 0.26"])
+def test_the_dependency_of_paxx_ext_add_arq(old: str, options: seams.Options) -> None:
+    text = f'[project]\ndependencies = [\n    "a",\n    "{old}",\n]\n'
+    result = edit("pyproject.toml", text, options)
+    assert result == text.replace(old, seams.DEPENDENCY)
+
+
+@pytest.mark.parametrize("name", ["arq", "Arq[watch]==0.28", "arq @ file:///arq"])
+def test_a_dependency_of_the_users_own(name: str, options: seams.Options) -> None:
+    text = f'[project]\ndependencies = ["{name}"]\n'
+    assert edit("pyproject.toml", text, options) == text
+
+
+# --- deploy/linux-server ------------------------------------------------------------
+
+DEPLOY = textwrap.dedent("""\
+    #!/bin/bash
+    APP_NAME="shop"
+    docker run -d \\
+        -e "APP_ENV=production" \\
+        "$IMAGE"
+    # 6. Graceful shutdown
+    docker stop""")
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\nAPP=1"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_deploy(end: str, newline: str, options: seams.Options) -> None:
+    text = (DEPLOY + end).replace("\n", newline)
+    result = edit("deploy/linux-server/deploy.sh", text, options)
+    assert len(added(text, result)) == 4
+    assert result.count("\n") == result.count(newline)
+    assert undo("deploy/linux-server/deploy.sh", result, options) == text
+
+
+@pytest.mark.parametrize(
+    "text", [DEPLOY.partition("docker run")[0], DEPLOY[: DEPLOY.index(' \\\n    "$IM')]]
+)
+def test_deploy_of_unknown_shape(text: str, options: seams.Options) -> None:
+    with pytest.raises(UnknownShapeError):
+        edit("deploy/linux-server/deploy.sh", text, options)
+
+
 # --- The command --------------------------------------------------------------------
 
 
@@ -303,12 +521,55 @@ def test_a_file_it_does_not_know_is_left_alone_and_explained(shop: Shop) -> None
     (shop / "pyproject.toml").write_text("[tool.poetry]\nname = 'shop'\n")
     shop.commit()
     output = shop.copy(commit=False)
-    assert "main.py was left as it is: it has no single @asynccontextmanager" in output
+    assert (
+        "main.py was left as it is: it has no single function given as `lifespan=`"
+        in output
+    )
     assert "from core.arq import close_pool" in output
     assert 'uv add "arq>=0.28,<0.29"' in output
     changed = shop.git("diff", "--name-only").split()
     assert "settings.py" in changed
     assert "main.py" not in changed and "pyproject.toml" not in changed
+
+
+def test_the_environment_is_left_alone_where_settings_are(
+    shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With extra="forbid", settings that do not know ARQ_REDIS_URL refuse it."""
+    text = (shop / "settings.py").read_text()
+    text = text.replace("(BaseSettings)", "(TypedDict)")
+    (shop / "settings.py").write_text(text)
+    monkeypatch.chdir(shop.root)
+    wire.main(["write", "--package", "core"])
+    output = capsys.readouterr().err
+    assert "settings.py was left as it is" in output
+    assert ".env was left as it is: settings.py does not know the queue yet" in output
+    assert "ARQ_REDIS_URL" not in (shop / ".env").read_text()
+    assert "ARQ_REDIS_URL" not in (shop / ".env.example").read_text()
+
+
+def test_hard_links_and_the_owner_are_kept(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").hardlink_to(shop / "main.py")
+    if os.geteuid() == 0:
+        os.chown(shop / "settings.py", 1234, 1234)
+    owner = (shop / "settings.py").stat().st_uid
+    monkeypatch.chdir(shop.root)
+    wire.main(["write", "--package", "core"])
+    assert (tmp_path / "link").read_text() == (shop / "main.py").read_text()
+    assert "close_pool" in (tmp_path / "link").read_text()
+    assert (shop / "settings.py").stat().st_uid == owner
+
+
+def test_a_read_only_file_is_explained(
+    shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop / ".env").chmod(0o400)
+    monkeypatch.chdir(shop.root)
+    wire.main(["write", "--package", "core"])
+    assert ".env was left as it is: it is read-only" in capsys.readouterr().err
+    assert "ARQ_REDIS_URL" not in (shop / ".env").read_text()
 
 
 def test_a_settings_package(shop: Shop) -> None:
@@ -338,7 +599,8 @@ def test_file_modes_and_links_are_kept(shop: Shop) -> None:
     (shop / "conf").mkdir()
     (shop / ".env").rename(shop / "conf/env")
     (shop / ".env").symlink_to("conf/env")
-    wire_shop(shop, "write")
+    output = wire_shop(shop, "write").stderr
+    assert "wired  .env -> conf/env" in output
     assert (shop / "main.py").stat().st_mode & 0o777 == 0o750
     assert (shop / ".env").is_symlink()
     assert "ARQ_REDIS_URL" in (shop / "conf/env").read_text()

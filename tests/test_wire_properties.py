@@ -100,7 +100,8 @@ def main_files(draw: st.DrawFn) -> bytes:
     body += f"{indent}{draw(st.sampled_from(['yield', 'await close_db()', 'pass']))}"
     body += draw(comments)
     text = draw(heads) + "\n".join(draw(imports)) + "\n\n\n@asynccontextmanager\n"
-    text += f"async def lifespan(app):\n{body}\n{draw(tails)}"
+    text += f"async def lifespan(app):\n{body}\n\n\napp = FastAPI(lifespan=lifespan)"
+    text += draw(tails)
     return text.replace("\n", draw(newlines)).encode()
 
 
@@ -176,7 +177,7 @@ def added(before: bytes, after: bytes) -> list[bytes]:
     return result
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(source=settings_files())
 def test_settings(source: bytes, options: seams.Options) -> None:
     result = wired("settings.py", source, options)
@@ -195,7 +196,7 @@ def test_settings(source: bytes, options: seams.Options) -> None:
     )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(source=main_files())
 def test_main(source: bytes, options: seams.Options) -> None:
     result = wired("main.py", source, options)
@@ -208,7 +209,7 @@ def test_main(source: bytes, options: seams.Options) -> None:
         ]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(source=pyprojects())
 def test_pyproject(source: bytes, options: seams.Options) -> None:
     result = wired("pyproject.toml", source, options)
@@ -221,7 +222,7 @@ def test_pyproject(source: bytes, options: seams.Options) -> None:
     assert blank.sub(b"", result.replace(new, b"")) == blank.sub(b"", source)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(source=env_files)
 def test_env(source: bytes, options: seams.Options) -> None:
     result = wired(".env", source, options)

@@ -468,7 +468,7 @@ def test_a_dependency_of_the_users_own(name: str, options: seams.Options) -> Non
 
 DEPLOY = textwrap.dedent("""\
     #!/bin/bash
-    APP_NAME="shop"
+    # 1. Pull new image
     docker run -d \\
         -e "APP_ENV=production" \\
         "$IMAGE"
@@ -481,7 +481,7 @@ DEPLOY = textwrap.dedent("""\
 def test_deploy(end: str, newline: str, options: seams.Options) -> None:
     text = (DEPLOY + end).replace("\n", newline)
     result = edit("deploy/linux-server/deploy.sh", text, options)
-    assert len(added(text, result)) == 4
+    assert len(added(text, result)) == 7
     assert result.count("\n") == result.count(newline)
     assert undo("deploy/linux-server/deploy.sh", result, options) == text
 

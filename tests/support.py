@@ -92,6 +92,19 @@ def as_github(template: Path, directory: Path) -> dict[str, str]:
     return {"GIT_CONFIG_GLOBAL": str(config)}
 
 
+def edit(path: Path, old: str, new: str) -> str:
+    """Replace a text that must be there; the file's new text."""
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r}"
+    path.write_text(text.replace(old, new))
+    return text.replace(old, new)
+
+
+def indented(code: str, width: int) -> str:
+    """A block of code for a line of an f-string that is indented so far."""
+    return textwrap.indent(textwrap.dedent(code), " " * width).strip()
+
+
 def free_port() -> int:
     """A port of this machine on which nothing listens.
 
@@ -163,6 +176,10 @@ class Shop:
         shutil.copytree(self.root, root, symlinks=True)
         return Shop(root, self.env, self.template)
 
+    def edit(self, name: str, old: str, new: str) -> str:
+        """Replace a text that must be there; the file's new text."""
+        return edit(self / name, old, new)
+
     def git(self, *arguments: str) -> str:
         return git(self.root, *arguments)
 
@@ -201,19 +218,27 @@ class Shop:
 
     def python(self, code: str, url: str = "", **options: Any) -> Any:
         """Run async code in the project; the value of its `result`, through JSON."""
-        body = "\n".join(f"    {line}" for line in code.splitlines())
-        script = (
-            "import asyncio, json\n"
-            f"async def main():\n{body}\n"
-            "    await close_pool()\n"
-            "    return result\n"
-            f"from {self.package}.arq import *\n"
-            f"from {self.package}.arq import close_pool\n"
-            "print('\\nRESULT', json.dumps(asyncio.run(main()), default=str))\n"
-        )
-        options["env"] = {**self.settings(url), **options.pop("env", {})}
-        output = self.run("python", "-c", script, **options)
+        script = f"""
+            import asyncio
+            import json
+
+            from {self.package}.arq import *
+            from {self.package}.arq import close_pool
+
+            async def main():
+                {indented(code, 16)}
+                await close_pool()
+                return result
+
+            print("\\nRESULT", json.dumps(asyncio.run(main()), default=str))
+        """
+        output = self.script(script, url, **options)
         return json.loads(output.rpartition("RESULT ")[2].splitlines()[0])
+
+    def script(self, code: str, url: str = "", **options: Any) -> str:
+        """Run a script in the project; what it prints."""
+        options["env"] = {**self.settings(url), **options.pop("env", {})}
+        return self.run("python", "-c", textwrap.dedent(code), **options)
 
     @property
     def package(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pytest_copie.plugin import Result
-from support import TEMPLATE, Shop, as_github, run
+from support import TEMPLATE, Shop, as_github, locked, run
 
 PACKAGES = ["core", "services"]
 BOOLEANS = ["include_cron_examples", "include_compose_worker", "structlog"]
@@ -34,13 +34,22 @@ def problems(output: str) -> list[str]:
     return sorted(re.sub(r":\d+(:\d+)?", "", line) for line in lines)
 
 
-def mypy(shop: Shop, cache: Path) -> list[str]:
-    return problems(shop.run("mypy", ".", "--cache-dir", str(cache), check=False))
+def mypy(shop: Shop) -> list[str]:
+    cache = shop.env.with_name(f"{shop.env.name}-mypy")
+    with locked(cache.with_suffix(".lock")):
+        return problems(shop.run("mypy", ".", "--cache-dir", str(cache), check=False))
 
 
-@pytest.fixture(scope="session")
-def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("mypy")
+def ruff(shop: Shop) -> list[str]:
+    concise = ["ruff", "check", ".", "--output-format", "concise"]
+    return problems(shop.run(*concise, check=False))
+
+
+@pytest.fixture(scope="module")
+def before(bootstrapped: Path, project_env: Path, template: Path) -> list[str]:
+    """What the checkers say of the project without the queue."""
+    shop = Shop(bootstrapped, project_env, template)
+    return ruff(shop) + mypy(shop)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +61,8 @@ def test_rendered_code_passes_the_projects_own_checks(
     bootstrapped: Path,
     project_env: Path,
     template: Path,
-    mypy_cache: Path,
+    before: list[str],
 ) -> None:
-    before = Shop(bootstrapped, project_env, template)
     child = copie(parent_result=Result(project_dir=bootstrapped), child_tpl=template)
     result = child.copy(extra_answers=answers)
     assert result.exit_code == 0, result.exception
@@ -76,12 +84,8 @@ def test_rendered_code_passes_the_projects_own_checks(
 
     shop.run("ruff", "check", *rendered)
     shop.run("ruff", "format", "--check", *rendered, "main.py")
-    concise = ["ruff", "check", ".", "--output-format", "concise"]
-    assert problems(shop.run(*concise, check=False)) == problems(
-        before.run(*concise, check=False)
-    )
-    assert mypy(shop, mypy_cache) == mypy(before, mypy_cache)
-    shop.run(*("python", "-c", f"import main, {package}.tasks"), env=shop.settings(""))
+    assert ruff(shop) + mypy(shop) == before
+    shop.script(f"import main, {package}.tasks")
 
 
 def test_the_diff_is_small_and_reformats_nothing(shop: Shop) -> None:
@@ -111,11 +115,11 @@ def test_answers_reach_the_settings(shop: Shop) -> None:
         *("-d", "redis_db=5", "-d", "max_jobs=3", "-d", "job_timeout=7"),
     )
     (shop / ".env").unlink()
-    code = (
-        "from settings import settings as s\n"
-        "print(s.arq_redis_url, s.arq_max_jobs + 0, s.arq_job_timeout + 0)"
-    )
-    output = shop.run("python", "-c", code, env=shop.settings(""))
+    output = shop.script("""
+        from settings import settings as s
+
+        print(s.arq_redis_url, s.arq_max_jobs + 0, s.arq_job_timeout + 0)
+    """)
     assert output == "redis://localhost:6379/5 3 7\n"
 
 

@@ -280,6 +280,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _as_bool(value) is not None,
         "Type y or n.",
     ),
+    "include_jobs_page": (
+        lambda value: _as_bool(value) is not None,
+        "Type y or n.",
+    ),
     "include_compose_worker": (
         lambda value: _as_bool(value) is not None,
         "Type y or n.",

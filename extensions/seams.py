@@ -8,6 +8,8 @@ another shape, they raise `UnknownShapeError`, and the user is told the lines in
 from __future__ import annotations
 
 import re
+import secrets
+import subprocess
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ class Options:
     redis_db: int = 1
     max_jobs: int = 10
     job_timeout: int = 300
+    jobs_page: bool = True
 
 
 def _undo(
@@ -351,6 +354,101 @@ def _lifespan(code: Code) -> cst.FunctionDef:
     return functions[0]
 
 
+# --- main.py: the app has the jobs page -----------------------------------------------
+
+
+def page_lines(options: Options) -> str:
+    """The seam, to add or to take out by hand."""
+    return (
+        f"from {options.package}.arq_page import jobs_page\n\n"
+        "    app.include_router(jobs_page())"
+    )
+
+
+def add_page(source: bytes, options: Options) -> bytes:
+    """The app includes the page's router, after its other ones."""
+    code = Code(source)
+    module = f"{options.package}.arq_page"
+    other = f"{OTHER[options.package]}.arq_page"
+    if code.imports_name(other, "jobs_page"):
+        raise UnknownShapeError(f"it imports jobs_page from {other}")
+    name = code.imports_name(module, "jobs_page")
+    if code.count(name) > 1:
+        return source
+    if not name and code.count("jobs_page"):
+        raise UnknownShapeError("it has a jobs_page of its own")
+    line, app = _last_router(code)
+    code.append_lines(line, f"{app}.include_router({name or 'jobs_page'}())")
+    if not name:
+        code.add_import(module, "jobs_page", options.root)
+    return code.render()
+
+
+def remove_page(source: bytes, options: Options) -> bytes:
+    """The app does not include the page's router."""
+    code = Code(source)
+    module = f"{options.package}.arq_page"
+    if not code.imports_name(module, "jobs_page"):
+        return source
+    router = m.Call(m.Name("jobs_page"), args=[])
+    include = m.Call(_INCLUDE_ROUTER, args=[m.Arg(router, keyword=None)])
+    line_of_it = m.SimpleStatementLine([m.Expr(include)])
+    places = _places(code, line_of_it)
+    if len(places) != 1 or code.count("jobs_page") != 2:
+        raise UnknownShapeError("it uses jobs_page in a way of its own")
+    if len(places[0][1]) == 1:
+        raise UnknownShapeError("including jobs_page is all that happens there")
+
+    def without(blank: str) -> bytes:
+        code = Code(source)
+        [(line, _)] = _places(code, line_of_it)
+        code.delete_lines(line, line)
+        code.remove_import(module, "jobs_page", blank=blank)
+        return code.render()
+
+    return _undo(
+        source,
+        (without(blank) for blank in ("", "above", "below")),
+        lambda candidate: add_page(candidate, options),
+    )
+
+
+_INCLUDE_ROUTER = m.Attribute(m.Name(), m.Name("include_router"))
+
+
+def _last_router(code: Code) -> tuple[cst.SimpleStatementLine, str]:
+    """The line to include another router below, and the app's name.
+
+    Raises:
+        UnknownShapeError: Routers are included in several places, or in none, and there
+            is no single `app = FastAPI(...)`.
+    """
+    fastapi = m.Name("FastAPI") | m.Attribute(attr=m.Name("FastAPI"))
+    made = m.Assign([m.AssignTarget(m.Name())], m.Call(fastapi)) | m.AnnAssign(
+        m.Name(), value=m.Call(fastapi)
+    )
+    routers = m.SimpleStatementLine([m.Expr(m.Call(_INCLUDE_ROUTER))])
+    found = _places(code, routers) or _places(code, m.SimpleStatementLine([made]))
+    names = {re.split(r"\W", code.text(line.body[0]))[0] for line, _ in found}
+    if len(names) != 1 or any(block is not found[0][1] for _, block in found):
+        raise UnknownShapeError("it has no single place where routers are included")
+    return found[-1][0], names.pop()
+
+
+def _places(
+    code: Code, wanted: m.BaseMatcherNode
+) -> list[tuple[cst.SimpleStatementLine, Block]]:
+    """The lines that are as wanted, and the blocks they are in."""
+    blocks = [code.module, *m.findall(code.module, m.IndentedBlock())]
+    return [
+        (node, block.body)
+        for block in blocks
+        if isinstance(block, cst.Module | cst.IndentedBlock)
+        for node in block.body
+        if isinstance(node, cst.SimpleStatementLine) and m.matches(node, wanted)
+    ]
+
+
 # --- pyproject.toml: one dependency ---------------------------------------------------
 
 
@@ -507,6 +605,73 @@ def remove_env(source: bytes, options: Options) -> bytes:
         return source
     candidates = [source.replace(lines, b""), source.replace(newline + lines, b"")]
     return _undo(source, iter(candidates), lambda one: add_env(one, options))
+
+
+# --- .env, .env.example: the password of the jobs page --------------------------------
+
+PASSWORD_COMMENT = (
+    "# Password of the jobs page at /arq/, with any user name; without one, no page"
+)
+
+
+def password_lines(options: Options) -> str:
+    """The seam, to add or to take out by hand."""
+    return f"{PASSWORD_COMMENT}\nARQ_PAGE_PASSWORD=at-least-16-characters"
+
+
+def add_password(source: bytes, options: Options) -> bytes:
+    """ARQ_PAGE_PASSWORD is set, to one that nobody can guess."""
+    if _has_password(source):
+        return source
+    ignored = subprocess.run(
+        ["git", "check-ignore", "-q", ".env"], cwd=options.root, capture_output=True
+    )
+    if ignored.returncode:
+        raise UnknownShapeError("git does not ignore it, so it is no place for secrets")
+    return _with_password(source, f"ARQ_PAGE_PASSWORD={secrets.token_urlsafe(24)}")
+
+
+def remove_password(source: bytes, options: Options) -> bytes:
+    """The lines as they were added are gone."""
+    return _remove_password(source, rb"ARQ_PAGE_PASSWORD=[\w-]{32}")
+
+
+def add_password_example(source: bytes, options: Options) -> bytes:
+    """There is a comment about ARQ_PAGE_PASSWORD."""
+    if _has_password(source):
+        return source
+    return _with_password(source, "# ARQ_PAGE_PASSWORD=at-least-16-characters")
+
+
+def remove_password_example(source: bytes, options: Options) -> bytes:
+    """The lines as they were added are gone."""
+    return _remove_password(source, b"# ARQ_PAGE_PASSWORD=at-least-16-characters")
+
+
+def _has_password(source: bytes) -> bool:
+    pattern = rb"^[ \t#]*(export\s+)?ARQ_PAGE_PASSWORD\s*="
+    return re.search(pattern, source, re.M | re.I) is not None
+
+
+def _with_password(source: bytes, line: str) -> bytes:
+    newline = newline_of(source)
+    lines = newline.join([PASSWORD_COMMENT.encode(), line.encode()])
+    return source + (newline if source else b"") + lines + newline
+
+
+def _remove_password(source: bytes, line: bytes) -> bytes:
+    newline = newline_of(source)
+    pattern = re.escape(PASSWORD_COMMENT.encode()) + newline + b"(" + line + b")"
+    found = re.search(pattern + newline, source)
+    if not found:
+        if _has_password(source):
+            raise UnknownShapeError("its ARQ_PAGE_PASSWORD has been changed")
+        return source
+    before, after = source[: found.start()], source[found.end() :]
+    candidates = [before + after, before.removesuffix(newline) + after]
+    return _undo(
+        source, iter(candidates), lambda one: _with_password(one, found[1].decode())
+    )
 
 
 # --- deploy.sh: the app knows Redis, and the worker is deployed along with it ---------

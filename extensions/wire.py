@@ -41,6 +41,8 @@ class Seam:
     """What to add, or to take out, by hand."""
     optional: bool = False
     """Nothing is missing when there is no such file."""
+    missed: bool = True
+    """Is it a mistake when it is not there any more?"""
     wanted: Callable[[Options], bool] = lambda options: True
     """Do the answers ask for it?"""
     needs: str = ""
@@ -76,6 +78,31 @@ SEAMS = (
         seams.env_lines,
         optional=True,
         needs="settings.py",
+    ),
+    Seam(
+        ("main.py",),
+        seams.add_page,
+        seams.remove_page,
+        seams.page_lines,
+        wanted=lambda options: options.jobs_page,
+    ),
+    Seam(
+        (".env.example",),
+        seams.add_password_example,
+        seams.remove_password_example,
+        seams.password_lines,
+        optional=True,
+        missed=False,
+        wanted=lambda options: options.jobs_page,
+    ),
+    Seam(
+        (".env",),
+        seams.add_password,
+        seams.remove_password,
+        seams.password_lines,
+        optional=True,
+        missed=False,
+        wanted=lambda options: options.jobs_page,
     ),
     Seam(
         ("deploy/linux-server/deploy.sh",),
@@ -167,19 +194,24 @@ def diff(path: str, old: bytes, new: bytes) -> str:
 
 def wire(seam: Seam, options: Options, *, mode: str) -> str:
     """Bring one seam about; returns what to tell the user."""
-    if mode != "remove" and not seam.wanted(options):
+    if mode in ("write", "diff") and not seam.wanted(options):
+        return ""
+    if mode == "check" and not seam.missed:
         return ""
     name = _existing(seam, options)
     if not name:
-        if seam.optional or mode == "remove":
+        if seam.optional or mode == "remove" or not seam.wanted(options):
             return ""
         return _by_hand(seam.files[0], "there is no such file", seam, options, mode)
     path = options.root / name
     try:
         source = path.read_bytes()
-        result = edited(source, seam, options, mode=mode)
+        unwanted = mode == "check" and not seam.wanted(options)
+        result = edited(source, seam, options, mode="remove" if unwanted else mode)
         if result == source:
             return ""
+        if unwanted:
+            return f"{name} has lines too many. Take out:\n\n{seam.lines(options)}\n"
         if mode == "check":
             return f"{name} lacks the queue's lines:\n\n{seam.lines(options)}\n"
         if mode == "diff":
@@ -281,13 +313,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--redis-db", type=int, default=1)
     parser.add_argument("--max-jobs", type=int, default=10)
     parser.add_argument("--job-timeout", type=int, default=300, help="seconds")
+    parser.add_argument("--no-jobs-page", action="store_false", dest="jobs_page")
     parser.add_argument("--seam", help="only this file, as in --seam main.py")
     arguments = vars(parser.parse_args(argv))
     mode, only = arguments.pop("mode"), arguments.pop("seam")
     options = Options(Path.cwd(), **arguments)
+    said: set[str] = set()
     for seam in SEAMS:
         if only is None or only in seam.files:
             message = wire(seam, options, mode=mode)
+            if message in said:  # a file that has two seams
+                continue
+            said.add(message)
             # the diff is for a file or a pager
             print(
                 message,

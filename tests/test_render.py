@@ -16,11 +16,17 @@ COMBINATIONS = [
     {"package": package, **dict(zip(BOOLEANS, values, strict=True))}
     for package in PACKAGES
     for values in itertools.product([True, False], repeat=len(BOOLEANS))
-] + [{"package": package, "metrics": True} for package in PACKAGES]
+] + [
+    {"package": package, name: value}
+    for package in PACKAGES
+    for name, value in [("metrics", True), ("include_jobs_page", False)]
+]
 RENDERED = [
     "arq.py",
+    "arq_command.py",
     "arq_connection.py",
     "arq_context.py",
+    "arq_jobs.py",
     "arq_serializer.py",
     "arq_settings.py",
     "arq_worker.py",
@@ -73,6 +79,12 @@ def test_rendered_code_passes_the_projects_own_checks(
     assert all((shop / name).is_file() for name in rendered)
     if answers.get("metrics"):
         rendered.append(f"{package}/arq_metrics.py")
+    has_page = bool(answers.get("include_jobs_page", True))
+    if has_page:
+        rendered.append(f"{package}/arq_page.py")
+    assert (shop / f"{package}/arq_static").exists() == has_page
+    assert ("jobs_page" in (shop / "main.py").read_text()) == has_page
+    assert ("ARQ_PAGE_PASSWORD" in (shop / ".env").read_text()) == has_page
     assert (shop / "docker-compose.override.yml").exists() == answers.get(
         "include_compose_worker", True
     )
@@ -98,9 +110,9 @@ def test_the_diff_is_small_and_reformats_nothing(shop: Shop) -> None:
     )
     assert changed == {
         "settings.py": 4,
-        "main.py": 2,
+        "main.py": 4,
         "pyproject.toml": 1,
-        ".env.example": 3,
+        ".env.example": 6,
     }
 
 

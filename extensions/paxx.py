@@ -27,6 +27,31 @@ COMPOSE_FILES = (
     "docker-compose.yaml",
 )
 
+REDIS_IMAGES = ("redis", "valkey", "redis-stack", "redis-stack-server", "dragonfly")
+
+
+class _ComposeLoader(yaml.SafeLoader):
+    """Reads Compose's own tags, such as !reset, as what they are put before."""
+
+
+def _untagged(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return None
+
+
+_ComposeLoader.add_multi_constructor("!", _untagged)
+
+
+def _compose_services(text: str) -> dict[str, dict[str, Any]]:
+    try:
+        services = yaml.load(text, _ComposeLoader)["services"]
+        return {str(k): v for k, v in services.items() if isinstance(v, dict)}
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError):
+        return {}
+
 
 @dataclass(frozen=True)
 class Project:
@@ -171,12 +196,15 @@ class Project:
 
     @cached_property
     def services(self) -> dict[str, dict[str, Any]]:
-        """The services in the Compose file."""
-        try:
-            services = yaml.safe_load(self.text(self.compose_file))["services"]
-            return {str(k): v for k, v in services.items() if isinstance(v, dict)}
-        except (yaml.YAMLError, TypeError, KeyError, AttributeError):
-            return {}
+        """The services in the Compose file, and in override files of the project's."""
+        found: dict[str, dict[str, Any]] = {}
+        for file in (self.compose_file, *self.override_files):
+            text = self.text(file)
+            if "copier update" in text:  # ours
+                continue
+            for name, service in _compose_services(text).items():
+                found[name] = found.get(name, {}) | service
+        return found
 
     @cached_property
     def built_services(self) -> list[str]:
@@ -191,12 +219,15 @@ class Project:
 
     @cached_property
     def redis_service(self) -> str:
-        """The Compose service that runs Redis; empty when there is none."""
+        """The Compose service that runs Redis; empty when there is none.
+
+        By its image, which is not that of an exporter or a page; else by its name.
+        """
         for name, service in self.services.items():
             image = str(service.get("image", "")).rpartition("/")[2]
-            if re.match("redis|valkey", image):
+            if re.fullmatch(rf"({'|'.join(REDIS_IMAGES)})([:@].*)?", image):
                 return name
-        return ""
+        return next((name for name in REDIS_IMAGES if name in self.services), "")
 
     @cached_property
     def redis_condition(self) -> str:

@@ -6,6 +6,7 @@ import textwrap
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,10 @@ def config(shop: Shop, *files: str) -> dict[str, Any]:
     return json.loads(run(command, cwd=shop.root).stdout)["services"]
 
 
+def ports(service: dict[str, Any]) -> list[dict[str, Any]]:
+    return service.get("ports", [])
+
+
 def check(services: dict[str, Any], app: str = "app", redis: str = "redis") -> None:
     """What must hold of every combination."""
     worker = services["worker"]
@@ -65,7 +70,12 @@ def check(services: dict[str, Any], app: str = "app", redis: str = "redis") -> N
     )
     assert worker["build"] == services[app]["build"]
     assert worker["volumes"] == services[app]["volumes"]
-    assert "ports" not in worker and "container_name" not in worker
+    for key in ("ports", "expose", "container_name", "hostname", "labels"):
+        assert key not in worker
+    published = [
+        port["published"] for service in services.values() for port in ports(service)
+    ]
+    assert len(published) == len(set(published))
     assert redis in worker["depends_on"] and redis in services[app]["depends_on"]
     assert worker["healthcheck"]["test"][-1] == "--check"
     assert worker["stop_grace_period"] == "45s"
@@ -79,15 +89,103 @@ def test_without_redis_it_brings_one(shop: Shop) -> None:
     assert "--appendonly" in services["redis"]["command"]
     assert services["redis"]["healthcheck"]["test"] == ["CMD", "redis-cli", "ping"]
     assert services["redis"]["volumes"][0]["target"] == "/data"
+    [port] = ports(services["redis"])
+    assert (port["host_ip"], port["published"]) == ("127.0.0.1", "6379")
 
 
-def test_with_the_projects_redis(shop: Shop, paxx: Any) -> None:
+def test_the_port_of_its_redis_can_be_moved(shop: Shop) -> None:
+    shop.copy()
+    with (shop / ".env").open("a") as env:
+        env.write("ARQ_REDIS_PORT=6390\n")
+    [port] = ports(config(shop)["redis"])
+    assert port["published"] == "6390" and port["target"] == 6379
+
+
+def test_with_the_projects_redis(shop: Shop, paxx: Path) -> None:
     shop.paxx(paxx, "infra", "add", "redis")
     shop.copy()
     services = config(shop)
     check(services)
     assert "command" not in services["redis"] or not services["redis"]["command"]
     assert services["worker"]["depends_on"]["redis"]["condition"] == "service_healthy"
+
+
+def test_a_redis_that_is_added_later_takes_its_place(shop: Shop, paxx: Path) -> None:
+    shop.copy()
+    shop.paxx(paxx, "infra", "add", "redis")
+    check(config(shop))  # at once, before an update
+    shop.update()
+    assert "image: redis" not in (shop / "docker-compose.override.yml").read_text()
+    services = config(shop)
+    check(services)
+    assert services["worker"]["depends_on"]["redis"]["condition"] == "service_healthy"
+
+
+def test_what_paxx_adds_later_comes_up_beside_it(shop: Shop, paxx: Path) -> None:
+    shop.copy()
+    for command in ("infra add metrics", "infra add storage", "ext add postgis"):
+        shop.paxx(paxx, *command.split())
+        check(config(shop))
+    shop.paxx(paxx, "deploy", "add", "linux-server")
+    shop.update()
+    services = config(shop)
+    check(services)
+    assert {"app", "db", "jaeger", "minio", "redis", "worker"} == services.keys()
+
+
+def test_the_worker_takes_nothing_that_is_the_apps_alone(shop: Shop) -> None:
+    compose = shop / "docker-compose.yml"
+    alone = """\
+    container_name: shop
+    hostname: shop
+    expose: ["8000"]
+    labels:
+      traefik.enable: "true"
+"""
+    compose.write_text(compose.read_text().replace("  app:\n", f"  app:\n{alone}"))
+    shop.commit()
+    shop.copy()
+    tasks = shop / "core/tasks.py"
+    tasks.write_text(
+        tasks.read_text() + "\n\nclass MailSettings(WorkerSettings):\n    pass\n"
+    )
+    shop.commit()
+    shop.update()
+    services = config(shop)
+    check(services)
+    check({**services, "worker": services["worker-mail"]})
+    assert services["app"]["container_name"] == "shop"
+    assert services["app"]["labels"] == {"traefik.enable": "true"}
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("docker.io/bitnami/valkey:8", "store"),
+        ("registry:5000/redis@sha256:" + "0" * 64, "store"),
+        ("redis/redis-stack-server", "store"),
+        ("${REDIS_IMAGE:-redis:7}", "redis"),  # only its name tells
+    ],
+)
+def test_the_real_redis_is_found(shop: Shop, image: str, name: str) -> None:
+    others = """
+  exporter:
+    image: oliver006/redis_exporter:v1
+  ui:
+    image: redis/redisinsight:latest
+  commander:
+    image: rediscommander/redis-commander
+"""
+    text = (shop / "docker-compose.yml").read_text()
+    others += f"  {name}:\n    image: {image}\n"
+    text = text.replace("\nvolumes:\n  postgres", f"{others}\nvolumes:\n  postgres")
+    (shop / "docker-compose.yml").write_text(text)
+    shop.commit()
+    shop.copy()
+    services = config(shop)
+    check(services, redis=name)
+    assert services["worker"]["depends_on"][name]["condition"] == "service_started"
+    assert ("redis" in services) == (name == "redis")
 
 
 def test_names_are_the_projects(shop: Shop) -> None:
@@ -123,9 +221,18 @@ def test_a_guess_is_said(shop: Shop) -> None:
 
 def test_beside_an_override_file_of_the_projects_own(shop: Shop) -> None:
     name = "docker-compose.override.yml"
-    (shop / name).write_text("services:\n  app:\n    tty: true\n")
+    own = """\
+services:
+  app:
+    tty: true
+    expose: !reset []
+  redis:
+    image: redis:7
+"""
+    (shop / name).write_text(own)
     shop.commit()
     shop.copy()
+    assert "image: redis" not in (shop / "compose.worker.yml").read_text()
     services = config(shop, "docker-compose.yml", name, "compose.worker.yml")
     check(services)
     assert services["app"]["tty"] is True
@@ -195,6 +302,8 @@ class Stack:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         self.port = free_port()
+        with (shop / ".env").open("a") as env:
+            env.write(f"ARQ_REDIS_PORT={free_port()}\n")
 
     def compose(self, *arguments: str, check: bool = True) -> str:
         files = ("docker-compose.yml", "docker-compose.override.yml", "test.yml")
@@ -272,9 +381,10 @@ def stack(shop: Shop) -> Iterator[Stack]:
         yield stack
     finally:
         print(stack.compose("logs", "--no-color", "--tail", "60", check=False))
-        stack.compose("down", "-v", "-t", "5", check=False)
+        stack.compose("down", "-v", "-t", "5", "--rmi", "local", check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_in_containers(stack: Stack) -> None:
     wait_for(stack.up, 120)
@@ -304,11 +414,11 @@ def test_in_containers(stack: Stack) -> None:
     run(["docker", "start", running])
     wait_for(lambda: stack.health(running) == "healthy", 120)
 
-    # a kill makes it run again elsewhere, once its claim has lapsed: 5 + 10 seconds
+    # a kill makes it run again elsewhere, once its lease has lapsed
     job = stack.http("POST", "/sleep/4")
     wait_for(lambda: len(stack.hosts()) == 63, 10)
     host = stack.hosts()[-1]
     running = first if first.startswith(host) else second
     run(["docker", "kill", running])
-    wait_for(lambda: stack.complete(job), 40)
+    wait_for(lambda: stack.complete(job), 100)
     assert stack.http("GET", f"/jobs/{job}")["result"] != host

@@ -1,7 +1,6 @@
 """The Compose worker: what Compose makes of the files, and what runs in containers."""
 
 import json
-import shutil
 import textwrap
 import time
 import urllib.request
@@ -10,39 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from containers import builder, engine, has_compose
 from support import Shop, free_port, run, wait_for
-
-IMAGES = [
-    "python:3.12-slim",
-    "redis:7-alpine",
-    "postgres:16-alpine",
-    "ghcr.io/astral-sh/uv:latest",
-]
-
-
-def has_compose() -> bool:
-    if shutil.which("docker") is None:
-        return False
-    done = run(["docker", "compose", "version", "--short"], check=False)
-    return done.returncode == 0 and done.stdout.lstrip("v").startswith(("2.", "5."))
-
-
-def missing_image() -> str:
-    """Why containers cannot be run here; empty when they can."""
-    if run(["docker", "info"], check=False).returncode:
-        return "no Docker engine is running"
-    for image in IMAGES:
-        found = run(["docker", "image", "inspect", image], check=False).returncode == 0
-        if not found and run(["docker", "pull", "-q", image], check=False).returncode:
-            return f"no image {image}, see tests/docker-images.sh"
-    return ""
-
-
-def builder() -> dict[str, str]:
-    """The classic builder where there is no other: it takes images of no registry."""
-    found = run(["docker", "buildx", "version"], check=False).returncode == 0
-    return {} if found else {"DOCKER_BUILDKIT": "0"}
-
 
 pytestmark = pytest.mark.skipif(not has_compose(), reason="Compose v2 is missing")
 
@@ -348,8 +316,11 @@ class Stack:
 
 @pytest.fixture
 def stack(shop: Shop) -> Iterator[Stack]:
-    if reason := missing_image():
-        pytest.skip(reason)
+    with engine(shop / "Dockerfile.dev"):
+        yield from running_stack(shop)
+
+
+def running_stack(shop: Shop) -> Iterator[Stack]:
     shop.copy()
     shop.write_tasks(TASKS)
     (shop / "features/sleep").mkdir()

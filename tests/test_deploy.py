@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from containers import builder, engine
 from support import Shop, run, wait_for
-from test_compose import TASKS, builder, missing_image
 
 STUBS = Path(__file__).parent / "stubs"
 
@@ -241,7 +241,24 @@ def test_the_purge_knows_the_worker_and_its_redis(version_1: Server) -> None:
 # --- The same, with an engine -----------------------------------------------------------
 
 
-class Engine:
+SLEEP = """
+    import asyncio
+    import socket
+
+    from core.arq_worker import BaseWorkerSettings
+
+
+    async def sleep(ctx, seconds):
+        await asyncio.sleep(seconds)
+        return socket.gethostname()
+
+
+    class WorkerSettings(BaseWorkerSettings):
+        functions = [sleep]
+"""
+
+
+class RealServer:
     """A server of the real engine, for versions that are built here."""
 
     def __init__(self, shop: Shop) -> None:
@@ -293,71 +310,62 @@ print(asyncio.run(main()))
         return run(command).stdout.strip().splitlines()[-1]
 
 
-def images() -> set[str]:
-    return set(run(["docker", "images", "-aq"]).stdout.split())
-
-
 @pytest.fixture
-def engine(server: Shop) -> Iterator[Engine]:
-    if shutil.which("docker") is None:
-        pytest.skip("Docker is missing")
-    if reason := missing_image():
-        pytest.skip(reason)
-    server.copy()
-    server.write_tasks(TASKS)
-    project = server / "pyproject.toml"
-    project.write_text(
-        project.read_text().replace('    "httpx', '    "aiosqlite",\n    "httpx')
-    )
-    before = images()
-    networks = [
-        name
-        for name in ("backend", "traefik-public")
-        if run(["docker", "network", "create", name], check=False).returncode == 0
-    ]
-    try:
-        yield Engine(server)
-    finally:
-        found = run(["docker", "ps", "-aq", "--filter", "name=shop-"]).stdout.split()
-        run(["docker", "rm", "-f", *found], check=False)
-        run(["docker", "volume", "rm", "shop-redis"], check=False)
-        for name in networks:
-            run(["docker", "network", "rm", name], check=False)
-        tags = ["shop-test:1", "shop-test:2", "shop-test:3"]
-        run(["docker", "rmi", "-f", *tags, *(images() - before)], check=False)
-        assert images() <= before
+def real_server(server: Shop) -> Iterator[RealServer]:
+    with engine(server / "Dockerfile"):
+        made = [
+            name
+            for name in ("backend", "traefik-public")
+            if run(["docker", "network", "create", name], check=False).returncode == 0
+        ]
+        server.copy()
+        server.write_tasks(SLEEP)
+        project = server / "pyproject.toml"
+        project.write_text(
+            project.read_text().replace('    "httpx', '    "aiosqlite",\n    "httpx')
+        )
+        try:
+            yield RealServer(server)
+        finally:
+            found = run(["docker", "ps", "-aq", "--filter", "name=shop-"]).stdout
+            run(["docker", "rm", "-f", *found.split()], check=False)
+            run(["docker", "volume", "rm", "shop-redis"], check=False)
+            for name in made:
+                run(["docker", "network", "rm", name], check=False)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_new_version_replaces_the_old_one_in_containers(engine: Engine) -> None:
-    engine.build("1")
-    status, output = engine.deploy("1")
+def test_a_new_version_replaces_the_old_one_in_containers(
+    real_server: RealServer,
+) -> None:
+    real_server.build("1")
+    status, output = real_server.deploy("1")
     assert status == 0, output
     redis = {"shop-redis": "redis:7-alpine"}
-    assert engine.containers() == redis | dict.fromkeys(BLUE, "shop-test:1")
+    assert real_server.containers() == redis | dict.fromkeys(BLUE, "shop-test:1")
 
     # a worker that does not come up leaves the old version, and only that
     broken = "RUN echo \"raise RuntimeError('broken')\" >> core/tasks.py"
-    (engine.shop / "Dockerfile.2").write_text(f"FROM shop-test:1\n{broken}\n")
-    engine.build("2", "Dockerfile.2")
-    env = engine.scripts / ".env"
+    (real_server.shop / "Dockerfile.2").write_text(f"FROM shop-test:1\n{broken}\n")
+    real_server.build("2", "Dockerfile.2")
+    env = real_server.scripts / ".env"
     env.write_text(env.read_text().replace("TIMEOUT=60", "TIMEOUT=20", 1))
-    status, output = engine.deploy("2")
+    status, output = real_server.deploy("2")
     assert status != 0 and "RuntimeError: broken" in output
-    assert engine.containers() == redis | dict.fromkeys(BLUE, "shop-test:1")
+    assert real_server.containers() == redis | dict.fromkeys(BLUE, "shop-test:1")
 
     # the old worker finishes what it runs; the app's variables are the worker's
     run(["docker", "tag", "shop-test:1", "shop-test:3"])
     env.write_text(env.read_text().replace("TIMEOUT=20", "TIMEOUT=60", 1))
-    job = engine.python("shop-blue", "return (await enqueue('sleep', 12)).job_id")
+    job = real_server.python("shop-blue", "return (await enqueue('sleep', 12)).job_id")
     time.sleep(1)
     first = run(["docker", "inspect", "-f", "{{.Config.Hostname}}", min(BLUE)])
-    status, output = engine.deploy("3")
+    status, output = real_server.deploy("3")
     assert status == 0, output
-    assert engine.containers() == redis | dict.fromkeys(GREEN, "shop-test:3")
+    assert real_server.containers() == redis | dict.fromkeys(GREEN, "shop-test:3")
     code = f"s = await get_job_status({job!r})\n    return s['success'], s['job_try'], s['result']"
     host = first.stdout.strip()
-    assert engine.python("shop-green", code) == f"(True, 1, {host!r})"
+    assert real_server.python("shop-green", code) == f"(True, 1, {host!r})"
     variables = run(["docker", "exec", "shop-WorkerSettings-green", "env"]).stdout
     assert "ARQ_JOB_TIMEOUT=50\n" in variables

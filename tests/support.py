@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -30,6 +31,7 @@ TEMPLATE = Path(__file__).parent.parent
 QUEUE = "arq:queue:shop"
 PAXX = os.environ.get("TEST_PAXX", "paxx==0.2.3")
 CACHE = TEMPLATE / ".cache"
+NUMBERS = itertools.count(1)
 ARQ = os.environ.get("TEST_ARQ", "arq>=0.28,<0.29")
 
 GIT_ENV = {
@@ -284,10 +286,10 @@ class Shop:
         self, url: str, *options: str, name: str = "", **env: str
     ) -> Iterator[WorkerLog]:
         """A worker for the length of the block, started by its command line."""
-        log = self.root.parent / f"{self.root.name}-worker.log"
+        log = self.root.parent / f"{self.root.name}-worker-{next(NUMBERS)}.log"
         process = self.start_worker(url, log, *options, name=name, **env)
         try:
-            yield WorkerLog(process, log)
+            yield WorkerLog(process, log, url)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -301,9 +303,10 @@ class Shop:
 class WorkerLog:
     """A running worker, and what it has printed."""
 
-    def __init__(self, process: subprocess.Popen[bytes], path: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], path: Path, url: str) -> None:
         self.process = process
         self.path = path
+        self.url = url
 
     @property
     def text(self) -> str:

@@ -5,12 +5,14 @@ import json
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import redis
-from support import OwnRedis, Shop, free_port, run, wait_for
+from support import OwnRedis, Shop, WorkerLog, free_port, run, wait_for
 
 TASKS = """
     import asyncio
@@ -89,23 +91,40 @@ TASKS = """
 """
 
 
+@pytest.fixture(scope="module")
+def tasks_shop(shop_with_queue: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A project with these tasks. Not to be changed."""
+    shop = shop_with_queue.copy_to(tmp_path_factory.mktemp("tasks") / "shop")
+    shop.write_tasks(TASKS)
+    return shop
+
+
+@pytest.fixture(scope="module")
+def running(tasks_shop: Shop, database_url: str) -> Iterator[WorkerLog]:
+    with tasks_shop.worker(database_url) as worker:
+        yield worker
+
+
 @pytest.fixture
-def tasks_shop(own_shop_with_queue: Shop) -> Shop:
-    own_shop_with_queue.write_tasks(TASKS)
-    return own_shop_with_queue
+def worker(running: WorkerLog) -> Iterator[WorkerLog]:
+    """A worker of these tasks that many tests share, on an empty database."""
+    with redis.Redis.from_url(running.url) as client:
+        client.flushdb()
+    yield running
+    assert running.process.poll() is None, running.text
 
 
-def result_of(shop: Shop, url: str, call: str, **env: str) -> object:
+def result_of(shop: Shop, url: str, call: str, **env: str) -> Any:
     """Enqueue, and wait for the job's status to be complete."""
-    return shop.python(
-        f"job = await {call}\n"
-        "for _ in range(400):\n"
-        "    result = await get_job_status(job.job_id)\n"
-        "    if result['status'] == 'complete': break\n"
-        "    await asyncio.sleep(0.02)\n",
-        url,
-        env=env,
-    )
+    code = f"""
+        job = await {call}
+        for _ in range(400):
+            result = await get_job_status(job.job_id)
+            if result["status"] == "complete":
+                break
+            await asyncio.sleep(0.02)
+    """
+    return shop.python(code, url, env=env)
 
 
 # --- Connection ---------------------------------------------------------------------
@@ -195,10 +214,7 @@ def test_a_bad_url_is_an_error_at_start_up_without_the_password(
 def test_a_zero_is_an_error_that_names_the_setting(
     shop_with_queue: Shop, name: str
 ) -> None:
-    env = {**shop_with_queue.settings(""), name: "0"}
-    output = shop_with_queue.run(
-        "python", "-c", "import settings", env=env, check=False
-    )
+    output = shop_with_queue.script("import settings", env={name: "0"}, check=False)
     assert name.lower() in output and "greater than or equal to 1" in output
 
 
@@ -247,131 +263,146 @@ def test_unreachable_redis_is_one_line(
 def test_first_uses_at_once_share_one_pool(
     shop_with_queue: Shop, redis_url: str
 ) -> None:
-    result = shop_with_queue.python(
-        "pools = await asyncio.gather(*[get_pool() for _ in range(50)])\n"
-        "clients = await pools[0].client_list()\n"
-        f"mine = [c for c in clients if c['db'] == '{redis_url[-1]}']\n"
-        "result = [len({id(pool) for pool in pools}), len(mine)]",
-        redis_url,
-    )
-    assert result == [1, 2]  # the other connection is the fixture's
+    database = redis_url.rpartition("/")[2]
+    code = f"""
+        pools = await asyncio.gather(*[get_pool() for _ in range(50)])
+        clients = await pools[0].client_list()
+        mine = [client for client in clients if client["db"] == "{database}"]
+        result = [len({{id(pool) for pool in pools}}), len(mine)]
+    """
+    # the other connection is the fixture's
+    assert shop_with_queue.python(code, redis_url) == [1, 2]
 
 
 def test_a_closed_pool_opens_again_and_each_loop_has_its_own(
     shop_with_queue: Shop, redis_url: str
 ) -> None:
-    code = (
-        "import asyncio\n"
-        "from core.arq import close_pool, enqueue, get_pool\n"
-        "async def use():\n"
-        "    first = await get_pool()\n"
-        "    assert await enqueue('process_webhook', payload={})\n"
-        "    await close_pool()\n"
-        "    await close_pool()\n"
-        "    assert await get_pool() is not first\n"
-        "    assert await enqueue('process_webhook', payload={})\n"
-        "    await close_pool()\n"
-        "asyncio.run(use())\n"
-        "asyncio.run(use())\n"
-        "print('done')"
-    )
-    strict = ("python", "-X", "dev", "-W", "error", "-c", code)
-    output = shop_with_queue.run(*strict, env=shop_with_queue.settings(redis_url))
-    assert output == "done\n"
+    code = """
+        import asyncio
+        from core.arq import close_pool, enqueue, get_pool
+
+        async def use():
+            first = await get_pool()
+            assert await enqueue("process_webhook", payload={})
+            await close_pool()
+            await close_pool()
+            assert await get_pool() is not first
+            assert await enqueue("process_webhook", payload={})
+            await close_pool()
+
+        asyncio.run(use())
+        asyncio.run(use())
+        print("done")
+    """
+    strict = {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"}
+    assert shop_with_queue.script(code, redis_url, env=strict) == "done\n"
 
 
 def test_no_warning_at_exit_without_closing(
     shop_with_queue: Shop, redis_url: str
 ) -> None:
-    code = (
-        "import asyncio\nfrom core.arq import enqueue\n"
-        "asyncio.run(enqueue('process_webhook', payload={}))"
-    )
-    assert (
-        shop_with_queue.run(
-            "python", "-c", code, env=shop_with_queue.settings(redis_url)
-        )
-        == ""
-    )
+    code = """
+        import asyncio
+        from core.arq import enqueue
+
+        asyncio.run(enqueue("process_webhook", payload={}))
+    """
+    assert shop_with_queue.script(code, redis_url) == ""
 
 
 def test_a_pool_that_could_not_be_opened_is_tried_again(
     shop_with_queue: Shop, own_redis: OwnRedis
 ) -> None:
     own_redis.stop()
-    code = (
-        "from redis.exceptions import RedisError\n"
-        "import subprocess, sys\n"
-        "try:\n    await get_pool()\nexcept RedisError:\n    pass\n"
-        "server = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)\n"
-        "try:\n    result = (await get_pool()) is not None\n"
-        "finally:\n    server.terminate()\n    server.wait()"
-    ).replace(
-        "sys.argv[1:]",
-        repr([own_redis.binary, "--port", str(own_redis.port), "--save", ""]),
-    )
+    command = [own_redis.binary, "--port", str(own_redis.port), "--save", ""]
+    code = f"""
+        import subprocess
+        from redis.exceptions import RedisError
+
+        try:
+            await enqueue("process_webhook", payload={{}})
+        except RedisError:
+            pass
+        else:
+            raise AssertionError("there is no server")
+        server = subprocess.Popen({command}, stdout=subprocess.DEVNULL)
+        try:
+            while True:
+                try:
+                    job = await enqueue("process_webhook", payload={{}})
+                    break
+                except RedisError:
+                    assert server.poll() is None
+            result = job is not None
+        finally:
+            server.terminate()
+            server.wait()
+    """
     assert shop_with_queue.python(code, own_redis.url) is True
 
 
 # --- Enqueue ------------------------------------------------------------------------
 
 
-def test_enqueue_takes_a_name_or_the_task(tasks_shop: Shop, redis_url: str) -> None:
-    with tasks_shop.worker(redis_url):
-        by_name = result_of(tasks_shop, redis_url, "enqueue('add', 1, b=2)")
-        assert by_name["result"] == 3
-        by_task = result_of(
-            tasks_shop,
-            redis_url,
-            "enqueue(__import__('core.tasks').tasks.add, 1, b=3)",
-        )
-        assert by_task["result"] == 4
+def test_enqueue_takes_a_name_or_the_task(tasks_shop: Shop, worker: WorkerLog) -> None:
+    code = """
+        from core import tasks
 
-
-def test_a_task_may_have_any_argument_names(tasks_shop: Shop, redis_url: str) -> None:
-    with tasks_shop.worker(redis_url):
-        call = "enqueue('names', function='f', queue='q')"
-        assert result_of(tasks_shop, redis_url, call)["result"] == ["f", "q"]
+        jobs = [
+            await enqueue("add", 1, b=2),
+            await enqueue(tasks.add, 1, b=3),
+            await enqueue("names", function="f", queue="q"),
+        ]
+        result = [await job.result(timeout=10, poll_delay=0.02) for job in jobs]
+    """
+    assert tasks_shop.python(code, worker.url) == [3, 4, ["f", "q"]]
 
 
 def test_a_job_id_that_is_there_already_gives_none(
     tasks_shop: Shop, redis_url: str
 ) -> None:
-    code = (
-        "jobs = await asyncio.gather(*[\n"
-        "    enqueue('add', 1, _job_id='sync-1') for _ in range(20)])\n"
-        "result = sum(job is not None for job in jobs)"
-    )
+    code = """
+        jobs = await asyncio.gather(
+            *[enqueue("add", 1, _job_id="sync-1") for _ in range(20)]
+        )
+        result = sum(job is not None for job in jobs)
+    """
     assert tasks_shop.python(code, redis_url) == 1
     with tasks_shop.worker(redis_url) as worker:
         worker.wait_for("sync-1:add ●")
     assert tasks_shop.python(code, redis_url) == 0  # its result is kept
 
 
-def test_deferred_jobs(tasks_shop: Shop, redis_url: str) -> None:
-    with tasks_shop.worker(redis_url):
-        result = tasks_shop.python(
-            "from datetime import datetime, timedelta, timezone\n"
-            "until = datetime.now(timezone.utc) + timedelta(seconds=1.5)\n"
-            "jobs = [await enqueue('add', 1, _defer_by=1.5),\n"
-            "        await enqueue('add', 2, _defer_until=until)]\n"
-            "first = [(await get_job_status(j.job_id))['status'] for j in jobs]\n"
-            "values = [await j.result(timeout=10, poll_delay=0.05) for j in jobs]\n"
-            "done = [await get_job_status(j.job_id) for j in jobs]\n"
-            "waits = [(d['start_time'] - d['enqueue_time']).total_seconds()\n"
-            "         for d in done]\n"
-            "result = [first, values, waits]",
-            redis_url,
-        )
-    assert result[:2] == [["deferred", "deferred"], [1, 2]]
-    assert all(1.4 < wait < 3 for wait in result[2])
+def test_deferred_jobs(tasks_shop: Shop, worker: WorkerLog) -> None:
+    code = """
+        from datetime import datetime, timedelta, timezone
+
+        until = datetime.now(timezone.utc) + timedelta(seconds=1)
+        jobs = [
+            await enqueue("add", 1, _defer_by=1),
+            await enqueue("add", 2, _defer_until=until),
+        ]
+        first = [(await get_job_status(job.job_id))["status"] for job in jobs]
+        values = [await job.result(timeout=10, poll_delay=0.02) for job in jobs]
+        done = [await get_job_status(job.job_id) for job in jobs]
+        waits = [
+            (status["start_time"] - status["enqueue_time"]).total_seconds()
+            for status in done
+        ]
+        result = [first, values, waits]
+    """
+    first, values, waits = tasks_shop.python(code, worker.url)
+    assert first == ["deferred", "deferred"]
+    assert values == [1, 2]
+    assert all(0.9 < wait < 5 for wait in waits)
 
 
 def test_an_expired_job_is_dropped(tasks_shop: Shop, redis_url: str) -> None:
     job_id = tasks_shop.python(
         "result = (await enqueue('add', 1, _expires=0.2)).job_id", redis_url
     )
-    time.sleep(0.5)
+    with redis.Redis.from_url(redis_url) as client:
+        wait_for(lambda: not client.exists(f"arq:job:{job_id}"), 10)
     with tasks_shop.worker(redis_url) as worker:
         worker.wait_for("expired")
     status = tasks_shop.python(f"result = await get_job_status({job_id!r})", redis_url)
@@ -379,18 +410,15 @@ def test_an_expired_job_is_dropped(tasks_shop: Shop, redis_url: str) -> None:
     assert "job expired" in status["result"]
 
 
-def test_enqueue_many(tasks_shop: Shop, redis_url: str) -> None:
-    with tasks_shop.worker(redis_url):
-        result = tasks_shop.python(
-            "jobs = await enqueue_many('add', [{'a': n, 'b': 1} for n in range(2500)])\n"
-            "values = [await job.result(timeout=30, poll_delay=0.1) for job in jobs]\n"
-            "calls = [{'a': 1, '_job_id': 'x'}, {'a': 2, '_job_id': 'x'}]\n"
-            "twice = await enqueue_many('add', calls)\n"
-            "result = [values == [n + 1 for n in range(2500)],\n"
-            "          [job is None for job in twice]]",
-            redis_url,
-        )
-    assert result == [True, [False, True]]
+def test_enqueue_many(tasks_shop: Shop, worker: WorkerLog) -> None:
+    code = """
+        jobs = await enqueue_many("add", [{"a": n, "b": 1} for n in range(2500)])
+        values = [await job.result(timeout=30, poll_delay=0.1) for job in jobs]
+        assert values == [n + 1 for n in range(2500)]
+        calls = [{"a": 1, "_job_id": "x"}, {"a": 2, "_job_id": "x"}]
+        result = [job is None for job in await enqueue_many("add", calls)]
+    """
+    assert tasks_shop.python(code, worker.url) == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -408,56 +436,71 @@ def test_enqueue_many(tasks_shop: Shop, redis_url: str) -> None:
 def test_a_mistake_is_an_error_at_the_call(
     tasks_shop: Shop, redis_url: str, call: str, error: str
 ) -> None:
-    result = tasks_shop.python(
-        "import core.tasks\n"
-        f"try:\n    await {call}\n"
-        "except Exception as exc:\n    result = f'{type(exc).__name__}: {exc}'\n"
-        "assert await (await get_pool()).dbsize() == 0",
-        redis_url,
-    )
-    assert error in result
+    code = f"""
+        import core.tasks
+
+        try:
+            await {call}
+        except Exception as exc:
+            result = f"{{type(exc).__name__}}: {{exc}}"
+        assert await (await get_pool()).dbsize() == 0
+    """
+    assert error in tasks_shop.python(code, redis_url)
 
 
 # --- Compatibility with arq's own client and worker -----------------------------------
 
 
-def test_arqs_own_client_and_our_worker(tasks_shop: Shop, redis_url: str) -> None:
-    with tasks_shop.worker(redis_url):
-        result = tasks_shop.python(
-            "import arq\n"
-            "from core.arq_serializer import serialize, deserialize\n"
-            "pool = await arq.create_pool(get_redis_settings(),\n"
-            "    job_serializer=serialize, job_deserializer=deserialize,\n"
-            "    default_queue_name='arq:queue:shop')\n"
-            "job = await pool.enqueue_job('add', 40, b=2)\n"
-            "again = await pool.enqueue_job('add', 1, _job_id=job.job_id)\n"
-            "result = [await job.result(timeout=5), (await job.info()).function, again]\n"
-            "await pool.aclose()",
-            redis_url,
+def test_arqs_own_client_and_our_worker(tasks_shop: Shop, worker: WorkerLog) -> None:
+    code = """
+        import arq
+        from core.arq_serializer import deserialize, serialize
+
+        pool = await arq.create_pool(
+            get_redis_settings(),
+            job_serializer=serialize,
+            job_deserializer=deserialize,
+            default_queue_name="arq:queue:shop",
         )
-    assert result == [42, "add", None]
+        job = await pool.enqueue_job("add", 40, b=2)
+        again = await pool.enqueue_job("add", 1, _job_id=job.job_id)
+        value = await job.result(timeout=5, poll_delay=0.02)
+        result = [value, (await job.info()).function, again]
+        await pool.aclose()
+    """
+    assert tasks_shop.python(code, worker.url) == [42, "add", None]
 
 
 def test_our_client_and_arqs_own_worker(tasks_shop: Shop, redis_url: str) -> None:
     tasks_shop.python("result = (await enqueue('sum', [1, 2, 3])).job_id", redis_url)
-    code = (
-        "import asyncio, json\n"
-        "from arq import Worker, func\n"
-        "from core.arq import get_redis_settings\n"
-        "from core.arq_serializer import serialize, deserialize\n"
-        "async def add(ctx, numbers): return sum(numbers)\n"
-        "async def main():\n"
-        "    worker = Worker([func(add, name='sum')], burst=True, job_serializer=serialize,\n"
-        "        redis_settings=get_redis_settings(), job_deserializer=deserialize,\n"
-        "        poll_delay=0, queue_name='arq:queue:shop')\n"
-        "    assert type(worker).__module__ == 'arq.worker'\n"
-        "    await worker.async_run()\n"
-        "    print('jobs_complete', worker.jobs_complete)\n"
-        "    await worker.close()\n"
-        "asyncio.run(main())"
-    )
-    output = tasks_shop.run("python", "-c", code, env=tasks_shop.settings(redis_url))
-    assert "jobs_complete 1" in output
+    code = """
+        import asyncio
+
+        from arq import Worker, func
+        from core.arq import get_redis_settings
+        from core.arq_serializer import deserialize, serialize
+
+        async def add(ctx, numbers):
+            return sum(numbers)
+
+        async def main():
+            worker = Worker(
+                [func(add, name="sum")],
+                burst=True,
+                redis_settings=get_redis_settings(),
+                job_serializer=serialize,
+                job_deserializer=deserialize,
+                poll_delay=0,
+                queue_name="arq:queue:shop",
+            )
+            assert type(worker).__module__ == "arq.worker"
+            await worker.async_run()
+            print("jobs_complete", worker.jobs_complete)
+            await worker.close()
+
+        asyncio.run(main())
+    """
+    assert "jobs_complete 1" in tasks_shop.script(code, redis_url)
 
 
 # --- Status and abort -----------------------------------------------------------------
@@ -479,45 +522,44 @@ KEYS = [
 
 
 def test_status_of_an_unknown_job(shop_with_queue: Shop, redis_url: str) -> None:
-    assert (
-        shop_with_queue.python("result = await get_job_status('nope')", redis_url)
-        is None
-    )
+    code = "result = await get_job_status('nope')"
+    assert shop_with_queue.python(code, redis_url) is None
 
 
 def test_status_from_queued_to_complete(tasks_shop: Shop, redis_url: str) -> None:
-    queued = tasks_shop.python(
-        "job = await enqueue('add', 1, b=2, _job_id='j')\n"
-        "result = await get_job_status('j')",
-        redis_url,
-    )
+    code = """
+        await enqueue("add", 1, b=2, _job_id="j")
+        result = await get_job_status("j")
+    """
+    queued = tasks_shop.python(code, redis_url)
     assert list(queued) == KEYS
     assert queued["status"] == "queued"
     assert (queued["args"], queued["kwargs"]) == ([1], {"b": 2})
     assert queued["success"] is None
+    code = """
+        done = await get_job_status("j")
+        await enqueue("slow", _job_id="s")
+        for _ in range(400):
+            running = await get_job_status("s")
+            if running["status"] != "queued":
+                break
+            await asyncio.sleep(0.02)
+        await abort_job("s")
+        result = [done, running]
+    """
     with tasks_shop.worker(redis_url) as worker:
         worker.wait_for("j:add ●")
-        done = tasks_shop.python("result = await get_job_status('j')", redis_url)
-        assert list(done) == KEYS
-        assert (done["status"], done["success"], done["result"]) == (
-            "complete",
-            True,
-            3,
-        )
-        assert done["job_try"] == 1
-        running = tasks_shop.python(
-            "await enqueue('slow', _job_id='s')\nawait asyncio.sleep(0.5)\n"
-            "result = await get_job_status('s')\nawait abort_job('s')",
-            redis_url,
-        )
-        assert running["status"] == "in_progress"
+        done, running = tasks_shop.python(code, redis_url)
+    assert list(done) == KEYS
+    assert (done["status"], done["success"], done["result"]) == ("complete", True, 3)
+    assert done["job_try"] == 1
+    assert running["status"] == "in_progress"
 
 
-def test_status_of_a_failed_job(tasks_shop: Shop, redis_url: str) -> None:
-    with tasks_shop.worker(redis_url):
-        status = result_of(tasks_shop, redis_url, "enqueue('once')")
-        assert status["success"] is False
-        assert status["result"] == "ValueError: never again"
+def test_status_of_a_failed_job(tasks_shop: Shop, worker: WorkerLog) -> None:
+    status = result_of(tasks_shop, worker.url, "enqueue('once')")
+    assert status["success"] is False
+    assert status["result"] == "ValueError: never again"
 
 
 def test_status_of_what_cannot_be_decoded(
@@ -532,72 +574,80 @@ def test_status_of_what_cannot_be_decoded(
     assert "unable to deserialize" in status["result"]
 
 
-def test_abort(tasks_shop: Shop, redis_url: str) -> None:
-    with tasks_shop.worker(redis_url) as worker:
-        result = tasks_shop.python(
-            "await enqueue('slow', _job_id='running')\n"
-            "await enqueue('add', 1, _job_id='waiting', _defer_by=60)\n"
-            "await asyncio.sleep(0.5)\n"
-            "result = [await abort_job('running'), await abort_job('waiting'),\n"
-            "    await abort_job('unknown'),\n"
-            "    (await get_job_status('running'))['result']]",
-            redis_url,
-        )
-        assert result[:3] == [True, True, False]
-        assert "CancelledError" in result[3]
-        assert worker.process.poll() is None
+def test_abort(tasks_shop: Shop, worker: WorkerLog) -> None:
+    code = """
+        await enqueue("slow", _job_id="running")
+        await enqueue("add", 1, _job_id="waiting", _defer_by=60)
+        while (await get_job_status("running"))["status"] != "in_progress":
+            await asyncio.sleep(0.02)
+        names = ("running", "waiting", "unknown")
+        result = [await abort_job(name) for name in names]
+        result.append((await get_job_status("running"))["result"])
+    """
+    *aborted, error = tasks_shop.python(code, worker.url)
+    assert aborted == [True, True, False]
+    assert "CancelledError" in error
 
 
 # --- Retries --------------------------------------------------------------------------
 
 
 def test_a_plain_exception_is_retried_with_growing_pauses(
-    tasks_shop: Shop, redis_url: str
+    tasks_shop: Shop, worker: WorkerLog
 ) -> None:
-    with tasks_shop.worker(redis_url) as worker:
-        start = time.monotonic()
-        status = result_of(tasks_shop, redis_url, "enqueue('flaky', 2)")
-        assert time.monotonic() - start >= 0.3  # 0.1 s, then 0.2 s
-        assert (status["success"], status["result"], status["job_try"]) == (True, 3, 3)
-        assert "no luck 1" in worker.text
+    start = time.monotonic()
+    status = result_of(tasks_shop, worker.url, "enqueue('flaky', 2)")
+    assert time.monotonic() - start >= 0.3  # 0.1 s, then 0.2 s
+    assert (status["success"], status["result"], status["job_try"]) == (True, 3, 3)
+    assert "no luck 1" in worker.text
 
 
 def test_after_the_last_try_the_exception_is_kept(
-    tasks_shop: Shop, redis_url: str
+    tasks_shop: Shop, worker: WorkerLog
 ) -> None:
-    with tasks_shop.worker(redis_url):
-        status = result_of(tasks_shop, redis_url, "enqueue('flaky', 99)")
-        assert status["result"] == "ValueError: no luck 3"
-        assert status["job_try"] == 3
-        with redis.Redis.from_url(redis_url) as client:
-            assert client.lrange("tries", 0, -1) == [b"1", b"2", b"3"]
+    status = result_of(tasks_shop, worker.url, "enqueue('flaky', 99)")
+    assert status["result"] == "ValueError: no luck 3"
+    assert status["job_try"] == 3
+    with redis.Redis.from_url(worker.url) as client:
+        assert client.lrange("tries", 0, -1) == [b"1", b"2", b"3"]
 
 
-def test_retry_delay_means_what_it_says(tasks_shop: Shop, redis_url: str) -> None:
-    tasks = tasks_shop / "core/tasks.py"
-    tasks.write_text(tasks.read_text().replace("retry_delay = 0.1", "retry_delay = 2"))
-    with tasks_shop.worker(redis_url) as worker:
-        status = result_of(tasks_shop, redis_url, "enqueue('flaky', 1)")
+def test_retry_delay_means_what_it_says(
+    own_shop_with_queue: Shop, redis_url: str
+) -> None:
+    own_shop_with_queue.write_tasks(
+        TASKS.replace("retry_delay = 0.1", "retry_delay = 2")
+    )
+    with own_shop_with_queue.worker(redis_url) as worker:
+        status = result_of(own_shop_with_queue, redis_url, "enqueue('flaky', 1)")
         assert status["job_try"] == 2
         wait = float(worker.text.split("retrying job in ")[1].split("s")[0])
         assert 2 <= wait <= 2.5
 
 
-def test_opting_out_of_retries(tasks_shop: Shop, redis_url: str) -> None:
-    with tasks_shop.worker(redis_url), redis.Redis.from_url(redis_url) as client:
-        assert (
-            "x" in result_of(tasks_shop, redis_url, "enqueue('picky', 'key')")["result"]
-        )
-        assert client.get("picky") == b"1"
-        result_of(tasks_shop, redis_url, "enqueue('picky', 'value')")
-        assert client.get("picky") == b"4"
-        result_of(tasks_shop, redis_url, "enqueue('once')")
-        assert client.get("once") == b"1"
+def test_opting_out_of_retries(tasks_shop: Shop, worker: WorkerLog) -> None:
+    code = """
+        async def run(*call):
+            job = await enqueue(*call)
+            while (status := await get_job_status(job.job_id))["status"] != "complete":
+                await asyncio.sleep(0.02)
+            return status["result"]
+
+        pool = await get_pool()
+        result = [
+            [await run("picky", "key"), await pool.get("picky")],
+            [await run("picky", "value"), await pool.get("picky")],
+            [await run("once"), await pool.get("once")],
+        ]
+    """
+    key, value, once = tasks_shop.python(code, worker.url)
+    assert "x" in key[0] and key[1] == "b'1'"
+    assert "x" in value[0] and value[1] == "b'4'"
+    assert "never again" in once[0] and once[1] == "b'1'"
 
 
-def test_arqs_own_retry_still_works(tasks_shop: Shop, redis_url: str) -> None:
-    with tasks_shop.worker(redis_url):
-        assert result_of(tasks_shop, redis_url, "enqueue('later')")["result"] == "done"
+def test_arqs_own_retry_still_works(tasks_shop: Shop, worker: WorkerLog) -> None:
+    assert result_of(tasks_shop, worker.url, "enqueue('later')")["result"] == "done"
 
 
 def test_a_job_past_its_timeout_fails(tasks_shop: Shop, redis_url: str) -> None:
@@ -610,16 +660,14 @@ def test_a_job_past_its_timeout_fails(tasks_shop: Shop, redis_url: str) -> None:
 
 
 def test_each_queue_has_its_own_worker(tasks_shop: Shop, redis_url: str) -> None:
+    code = """
+        normal = await enqueue("add", 2)
+        high = [await enqueue("add", n, _queue_name="high") for n in range(3)]
+        values = [await job.result(timeout=10, poll_delay=0.02) for job in high]
+        result = [values, (await get_job_status(normal.job_id))["status"]]
+    """
     with tasks_shop.worker(redis_url, name="core.tasks.HighPriorityWorkerSettings"):
-        result = tasks_shop.python(
-            "high = await enqueue('add', 1, _queue_name='high')\n"
-            "normal = await enqueue('add', 2)\n"
-            "value = await high.result(timeout=10, poll_delay=0.05)\n"
-            "await asyncio.sleep(1)\n"
-            "result = [value, (await get_job_status(normal.job_id))['status']]",
-            redis_url,
-        )
-    assert result == [1, "queued"]
+        assert tasks_shop.python(code, redis_url) == [[0, 1, 2], "queued"]
 
 
 def test_log_lines_carry_the_job(tasks_shop: Shop, redis_url: str) -> None:
@@ -632,32 +680,26 @@ def test_log_lines_carry_the_job(tasks_shop: Shop, redis_url: str) -> None:
         assert (line["job_id"], line["job_try"], line["a"]) == ("my-job", 1, 1)
 
 
-def test_chained_tasks(tasks_shop: Shop, redis_url: str) -> None:
-    with tasks_shop.worker(redis_url):
-        first = result_of(tasks_shop, redis_url, "enqueue('chained', 21)")
-        second = tasks_shop.python(
-            f"from core.arq_serializer import deserialize\n"
-            f"from arq.jobs import Job\n"
-            f"job = Job({first['result']!r}, await get_pool(), 'arq:queue:shop', deserialize)\n"
-            "result = await job.result(timeout=5, poll_delay=0.05)",
-            redis_url,
-        )
-        assert second == 42
+def test_chained_tasks(tasks_shop: Shop, worker: WorkerLog) -> None:
+    code = """
+        from arq.jobs import Job
+        from core.arq_serializer import deserialize
+
+        first = await enqueue("chained", 21)
+        job_id = await first.result(timeout=5, poll_delay=0.02)
+        second = Job(job_id, await get_pool(), "arq:queue:shop", deserialize)
+        result = await second.result(timeout=5, poll_delay=0.02)
+    """
+    assert tasks_shop.python(code, worker.url) == 42
 
 
 def test_a_task_uses_the_database(own_shop_with_queue: Shop, redis_url: str) -> None:
-    tasks = own_shop_with_queue / "core/tasks.py"
-    text = tasks.read_text()
-    old = "await asyncio.sleep(1)  # your email provider here"
-    assert old in text
-    tasks.write_text(
-        text.replace(
-            old,
-            "from sqlalchemy import text\n"
-            '    async with ctx["session_factory"]() as session:\n'
-            '        user_id = (await session.execute(text("SELECT 41 + 1"))).scalar()',
-        )
-    )
+    query = """from sqlalchemy import text
+
+    async with ctx["session_factory"]() as session:
+        user_id = (await session.execute(text("SELECT 41 + 1"))).scalar()"""
+    placeholder = "await asyncio.sleep(1)  # your email provider here"
+    own_shop_with_queue.edit("core/tasks.py", placeholder, query)
     with own_shop_with_queue.worker(redis_url):
         status = result_of(
             own_shop_with_queue, redis_url, "enqueue('send_welcome_email', 1)"
@@ -670,10 +712,15 @@ def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
     shop.copy()
     shop.write_tasks(TASKS.replace("core.arq", "services.arq"))
     port = free_port()
+    code = """
+        jobs = [await enqueue("add", 1), await enqueue("flaky", 1), await enqueue("once")]
+        for job in jobs:
+            while (await get_job_status(job.job_id))["status"] != "complete":
+                await asyncio.sleep(0.02)
+        result = len(jobs)
+    """
     with shop.worker(redis_url, ARQ_METRICS_PORT=str(port)):
-        result_of(shop, redis_url, "enqueue('add', 1)")
-        result_of(shop, redis_url, "enqueue('flaky', 1)")
-        result_of(shop, redis_url, "enqueue('once')")
+        assert shop.python(code, redis_url) == 3
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
             lines = response.read().decode().splitlines()
     for line in (
@@ -691,61 +738,68 @@ def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
 # --- Serializer -------------------------------------------------------------------------
 
 
-def test_values_come_back_as_they_were(tasks_shop: Shop, redis_url: str) -> None:
+def test_values_come_back_as_they_were(tasks_shop: Shop, worker: WorkerLog) -> None:
     code = """
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
-from uuid import uuid4
-values = [
-    None, True, 1, 1.5, "ü", [1, [2]], {"a": {"b": 1}},
-    datetime(2026, 1, 2, 3, 4, 5, 6, timezone.utc), datetime(2026, 1, 2), date(2026, 1, 2),
-    time(1, 2), timedelta(days=1, microseconds=5), Decimal("1.10"), uuid4(),
-    b"\\x00\\xff", {1, 2}, frozenset([3]), {"__arq__": "no such tag"},
-    {"$date": "2026-01-01"},
-]
-jobs = await enqueue_many("echo", [{"value": value} for value in values])
-back = [await job.result(timeout=10, poll_delay=0.05) for job in jobs]
-result = [[a == b, type(a) is type(b), repr(a)] for a, b in zip(values, back)]
-"""
-    with tasks_shop.worker(redis_url):
-        for same, same_type, value in tasks_shop.python(code, redis_url):
-            assert same and same_type, value
+        from datetime import date, datetime, time, timedelta, timezone
+        from decimal import Decimal
+        from uuid import uuid4
 
-
-def test_models_dataclasses_tuples_and_enums(tasks_shop: Shop, redis_url: str) -> None:
-    code = """
-from dataclasses import dataclass
-from enum import Enum
-from uuid import UUID
-from pydantic import BaseModel
-class User(BaseModel):
-    id: UUID
-@dataclass
-class Point:
-    x: int
-class Color(Enum):
-    RED = "red"
-values = [User(id=UUID(int=1)), Point(1), (1, 2), Color.RED]
-jobs = await enqueue_many("types", [{"value": value} for value in values])
-result = [await job.result(timeout=10, poll_delay=0.05) for job in jobs]
-"""
-    with tasks_shop.worker(redis_url):
-        assert tasks_shop.python(code, redis_url) == [
-            "{'id': UUID('00000000-0000-0000-0000-000000000001')}",
-            "{'x': 1}",
-            "[1, 2]",
-            "'red'",
+        values = [
+            None, True, 1, 1.5, "ü", [1, [2]], {"a": {"b": 1}},
+            datetime(2026, 1, 2, 3, 4, 5, 6, timezone.utc), datetime(2026, 1, 2),
+            date(2026, 1, 2), time(1, 2), timedelta(days=1, microseconds=5),
+            Decimal("1.10"), uuid4(), b"\\x00\\xff", {1, 2}, frozenset([3]),
+            {"__arq__": "no such tag"}, {"$date": "2026-01-01"},
         ]
+        jobs = await enqueue_many("echo", [{"value": value} for value in values])
+        back = [await job.result(timeout=10, poll_delay=0.02) for job in jobs]
+        result = [[a == b, type(a) is type(b), repr(a)] for a, b in zip(values, back)]
+    """
+    for same, same_type, value in tasks_shop.python(code, worker.url):
+        assert same and same_type, value
 
 
-def test_an_exception_comes_back_readable(tasks_shop: Shop, redis_url: str) -> None:
-    with tasks_shop.worker(redis_url):
-        result = tasks_shop.python(
-            "job = await enqueue('once')\n"
-            "try:\n    await job.result(timeout=5, poll_delay=0.05)\n"
-            "except Exception as exc:\n    result = [type(exc).__name__, str(exc)]",
-            redis_url,
-        )
+def test_models_dataclasses_tuples_and_enums(
+    tasks_shop: Shop, worker: WorkerLog
+) -> None:
+    code = """
+        from dataclasses import dataclass
+        from enum import Enum
+        from uuid import UUID
+
+        from pydantic import BaseModel
+
+        class User(BaseModel):
+            id: UUID
+
+        @dataclass
+        class Point:
+            x: int
+
+        class Color(Enum):
+            RED = "red"
+
+        values = [User(id=UUID(int=1)), Point(1), (1, 2), Color.RED]
+        jobs = await enqueue_many("types", [{"value": value} for value in values])
+        result = [await job.result(timeout=10, poll_delay=0.02) for job in jobs]
+    """
+    assert tasks_shop.python(code, worker.url) == [
+        "{'id': UUID('00000000-0000-0000-0000-000000000001')}",
+        "{'x': 1}",
+        "[1, 2]",
+        "'red'",
+    ]
+
+
+def test_an_exception_comes_back_readable(tasks_shop: Shop, worker: WorkerLog) -> None:
+    code = """
+        job = await enqueue("once")
+        try:
+            await job.result(timeout=5, poll_delay=0.02)
+        except Exception as exc:
+            result = [type(exc).__name__, str(exc)]
+    """
+    result = tasks_shop.python(code, worker.url)
     assert result == ["TaskError", "ValueError: never again"]
 
 
@@ -758,32 +812,31 @@ def test_pickle_in_one_line(tasks_shop: Shop, redis_url: str) -> None:
         assert failed["result"] == "ValueError: never again"
 
 
-def test_no_code_runs_from_what_is_in_redis(
-    tasks_shop: Shop, redis_url: str, tmp_path: Path
-) -> None:
+def test_no_code_runs_from_what_is_in_redis(worker: WorkerLog, tmp_path: Path) -> None:
     """A pickle that would create a file when it is loaded."""
     mark = tmp_path / "owned"
     payload = f"cos\nsystem\n(S'touch {mark}'\ntR.".encode()
-    with redis.Redis.from_url(redis_url) as client:
+    with redis.Redis.from_url(worker.url) as client:
         client.set("arq:job:evil", payload)
         client.zadd("arq:queue:shop", {"evil": 1})
-        with tasks_shop.worker(redis_url) as worker:
-            wait_for(lambda: client.exists("arq:result:evil"), 10, worker.path)
+        wait_for(lambda: client.exists("arq:result:evil"), 10, worker.path)
     assert not mark.exists()
 
 
 def test_max_burst_jobs(tasks_shop: Shop, redis_url: str) -> None:
-    result = tasks_shop.python(
-        "from arq.worker import create_worker\n"
-        "from core.tasks import WorkerSettings\n"
-        "await enqueue_many('add', [{'a': n} for n in range(5)])\n"
-        "worker = create_worker(WorkerSettings, burst=True, handle_signals=False)\n"
-        "result = [await worker.run_check(max_burst_jobs=2),\n"
-        "    await worker.pool.zcard('arq:queue:shop')]\n"
-        "await worker.close()",
-        redis_url,
-    )
-    assert result == [2, 3]
+    code = """
+        from arq.worker import create_worker
+        from core.tasks import WorkerSettings
+
+        await enqueue_many("add", [{"a": n} for n in range(5)])
+        worker = create_worker(WorkerSettings, burst=True, handle_signals=False)
+        result = [
+            await worker.run_check(max_burst_jobs=2),
+            await worker.pool.zcard("arq:queue:shop"),
+        ]
+        await worker.close()
+    """
+    assert tasks_shop.python(code, redis_url) == [2, 3]
 
 
 # --- Sentinel and TLS -------------------------------------------------------------------
@@ -845,9 +898,12 @@ def test_tls(tasks_shop: Shop, own_redis: OwnRedis, tmp_path: Path) -> None:
         assert result_of(tasks_shop, trusted, "enqueue('add', 2)")["result"] == 2
     # neither a certificate of unknown origin nor another host's is taken
     for wrong in (url, trusted.replace("localhost", "127.0.0.1")):
-        error = tasks_shop.python(
-            "try:\n    await enqueue('add', 1)\n    result = 'connected'\n"
-            "except Exception as exc:\n    result = repr(exc)",
-            wrong,
-        )
+        code = """
+            try:
+                await enqueue("add", 1)
+                result = "connected"
+            except Exception as exc:
+                result = repr(exc)
+        """
+        error = tasks_shop.python(code, wrong)
         assert "certificate verify failed" in error.lower()

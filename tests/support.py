@@ -252,9 +252,14 @@ class Shop:
         env = {"DATABASE_URL": database, "PYTHONPATH": str(self.root)}
         return {**env, "ARQ_REDIS_URL": url} if url else env
 
+    def write(self, name: str, code: str) -> None:
+        """Write a file, its code indented as it stands in the test."""
+        (self / name).parent.mkdir(parents=True, exist_ok=True)
+        (self / name).write_text(textwrap.dedent(code))
+
     def write_tasks(self, code: str) -> None:
         """Replace the example tasks."""
-        (self / self.package / "tasks.py").write_text(textwrap.dedent(code))
+        self.write(f"{self.package}/tasks.py", code)
 
     def start_worker(
         self, url: str, log: Path, *options: str, name: str = "", **env: str

@@ -38,11 +38,11 @@ def failing(own_shop_with_queue: Shop) -> Shop:
 def test_get_job_status_raises_attribute_error(
     shop_with_queue: Shop, redis_url: str
 ) -> None:
-    status = shop_with_queue.python(
-        "job = await enqueue('process_webhook', payload={})\n"
-        "result = await get_job_status(job.job_id)",
-        redis_url,
-    )
+    code = """
+        job = await enqueue("process_webhook", payload={})
+        result = await get_job_status(job.job_id)
+    """
+    status = shop_with_queue.python(code, redis_url)
     assert status["function"] == "process_webhook"
 
 
@@ -110,25 +110,21 @@ def test_what_a_task_logs_is_not_printed(failing: Shop, redis_url: str) -> None:
 )
 def test_urls_are_mangled(shop_with_queue: Shop, url: str, expected: str) -> None:
     code = "from core.arq import get_redis_settings as s; print(s())"
-    output = shop_with_queue.run(
-        "python", "-c", code, env=shop_with_queue.settings(url)
-    )
+    output = shop_with_queue.script(code, url)
     assert f"={expected}," in output
 
 
 def test_two_first_calls_make_two_pools(shop_with_queue: Shop, redis_url: str) -> None:
-    assert shop_with_queue.python(
-        "a, b = await asyncio.gather(get_pool(), get_pool())\nresult = a is b",
-        redis_url,
-    )
+    code = """
+        a, b = await asyncio.gather(get_pool(), get_pool())
+        result = a is b
+    """
+    assert shop_with_queue.python(code, redis_url)
 
 
 def test_max_jobs_is_a_string(shop_with_queue: Shop) -> None:
     code = "from settings import settings as s; print(type(s.arq_max_jobs).__name__)"
-    assert (
-        shop_with_queue.run("python", "-c", code, env=shop_with_queue.settings(""))
-        == "int\n"
-    )
+    assert shop_with_queue.script(code) == "int\n"
 
 
 def test_the_app_container_does_not_know_redis(shop_with_queue: Shop) -> None:
@@ -138,8 +134,7 @@ def test_the_app_container_does_not_know_redis(shop_with_queue: Shop) -> None:
 
 
 def test_the_database_import_has_another_name(shop_with_queue: Shop) -> None:
-    code = "from core.tasks import async_session_factory"
-    shop_with_queue.run("python", "-c", code, env=shop_with_queue.settings(""))
+    shop_with_queue.script("from core.tasks import async_session_factory")
 
 
 def test_the_worker_container_has_no_health_check_and_no_grace(

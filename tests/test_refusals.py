@@ -80,6 +80,24 @@ def test_a_compose_worker_without_a_compose_file(shop: Shop) -> None:
     )
 
 
+def test_a_file_of_the_users_own(shop: Shop) -> None:
+    (shop / "core/arq_worker.py").write_text("# mine\n")
+    shop.commit()
+    error = refuse(shop.root, shop.template, "--overwrite")
+    assert "core/arq_worker.py: not of this template" in error
+
+
+def test_a_copy_over_what_is_not_committed(own_shop_with_queue: Shop) -> None:
+    shop = own_shop_with_queue
+    path = shop / "core/arq.py"
+    path.write_text(path.read_text() + "# mine\n")
+    error = refuse(shop.root, shop.template, "--overwrite")
+    assert "core/arq.py: git has no copy" in error
+    shop.commit()
+    shop.copy("--overwrite", commit=False)
+    assert "# mine" not in path.read_text()
+
+
 def test_outside_git_it_only_warns(shop: Shop) -> None:
     run(["rm", "-rf", ".git"], cwd=shop.root)
     env = {"GIT_CEILING_DIRECTORIES": os.fspath(shop.root.parent)}

@@ -521,7 +521,7 @@ def _git(root: Path, *arguments: str) -> str:
     """What git prints; nothing when it fails, or is not there."""
     try:
         return subprocess.run(
-            ["git", "--no-optional-locks", "-c", "core.quotePath=false", *arguments],
+            ["git", "-c", "core.quotePath=false", *arguments],
             cwd=root,
             capture_output=True,
             text=True,

@@ -10,7 +10,7 @@ from support import Shop, copier, run
 
 def refuse(root: Path, template: Path, *arguments: str, **options: object) -> str:
     """What a refused copy prints; the directory is unchanged."""
-    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    before = times(root)
     done = copier(
         *("copy", "--trust", "--defaults", *arguments, template, "."),
         cwd=root,
@@ -19,8 +19,14 @@ def refuse(root: Path, template: Path, *arguments: str, **options: object) -> st
     )
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
-    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    assert times(root) == before
     return done.stderr
+
+
+def times(root: Path) -> dict[Path, int]:
+    """When each file was changed; those of git aside."""
+    paths = (path for path in root.rglob("*") if ".git" not in path.parts)
+    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 def test_an_empty_directory(

@@ -10,7 +10,7 @@ from support import Shop, copier, run
 
 def refuse(root: Path, template: Path, *arguments: str, **options: object) -> str:
     """What a refused copy prints; the directory is unchanged."""
-    before = times(root)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     done = copier(
         *("copy", "--trust", "--defaults", *arguments, template, "."),
         cwd=root,
@@ -19,14 +19,8 @@ def refuse(root: Path, template: Path, *arguments: str, **options: object) -> st
     )
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
-    assert times(root) == before
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
     return done.stderr
-
-
-def times(root: Path) -> dict[Path, int]:
-    """When each file was changed; those of git aside."""
-    paths = (path for path in root.rglob("*") if ".git" not in path.parts)
-    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 def test_an_empty_directory(
@@ -84,24 +78,6 @@ def test_a_compose_worker_without_a_compose_file(shop: Shop) -> None:
     assert "there is no Compose file" in refuse(
         shop.root, shop.template, "-d", "include_compose_worker=true"
     )
-
-
-def test_a_file_of_the_users_own(shop: Shop) -> None:
-    (shop / "core/arq_worker.py").write_text("# mine\n")
-    shop.commit()
-    error = refuse(shop.root, shop.template, "--overwrite")
-    assert "core/arq_worker.py: not of this template" in error
-
-
-def test_a_copy_over_what_is_not_committed(own_shop_with_queue: Shop) -> None:
-    shop = own_shop_with_queue
-    path = shop / "core/arq.py"
-    path.write_text(path.read_text() + "# mine\n")
-    error = refuse(shop.root, shop.template, "--overwrite")
-    assert "core/arq.py: git has no copy" in error
-    shop.commit()
-    shop.copy("--overwrite", commit=False)
-    assert "# mine" not in path.read_text()
 
 
 def test_outside_git_it_only_warns(shop: Shop) -> None:

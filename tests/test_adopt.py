@@ -27,6 +27,7 @@ def test_what_is_there_is_not_overwritten_unasked(old: Shop) -> None:
     assert old.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_adoption(old: Shop, redis_url: str) -> None:
     tasks = (old / "services/tasks.py").read_text()
     output = old.copy("--overwrite", commit=False)

@@ -20,6 +20,7 @@ def server(shop: Shop, paxx: Path) -> Shop:
     return shop
 
 
+@pytest.mark.slow
 def test_the_deploy_scripts_get_the_worker(server: Shop) -> None:
     server.copy(commit=False)
     for name in ("worker.sh", ".sh", "-init.sh", "-purge.sh"):
@@ -159,6 +160,7 @@ def test_variables_that_the_user_adds_reach_the_worker(version_1: Server) -> Non
     assert '--env=SECRET_KEY=a  "b" $c' in worker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["STUB_FAIL", "STUB_SIGNAL"])
 def test_however_it_ends_one_version_runs(version_1: Server, what: str) -> None:
     """Each call of Docker fails, or is where the deploy is interrupted."""

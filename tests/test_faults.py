@@ -275,3 +275,6 @@ def test_a_poisoned_payload_fails_alone(
         status = fault_shop.python("result = await get_job_status('poison')", redis_url)
         assert status["success"] is False
         assert worker.process.poll() is None
+
+
+pytestmark = pytest.mark.slow

@@ -67,6 +67,7 @@ def test_a_job_goes_from_a_route_to_the_worker_and_back(
         assert "Sending welcome email" in worker.text
 
 
+@pytest.mark.slow
 def test_a_cron_job_runs(own_shop_with_queue: Shop, redis_url: str) -> None:
     own_shop_with_queue.edit(
         "core/tasks.py",
@@ -81,6 +82,7 @@ def test_a_cron_job_runs(own_shop_with_queue: Shop, redis_url: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_watch_runs_the_changed_code(own_shop_with_queue: Shop, redis_url: str) -> None:
     tasks = own_shop_with_queue / "core/tasks.py"
     with own_shop_with_queue.worker(redis_url, "--watch", ".") as worker:
@@ -105,6 +107,7 @@ def test_watch_runs_the_changed_code(own_shop_with_queue: Shop, redis_url: str) 
         assert worker.process.poll() is None
 
 
+@pytest.mark.slow
 def test_check_tells_a_live_worker_from_none(
     shop_with_queue: Shop, redis_url: str
 ) -> None:

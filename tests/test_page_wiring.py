@@ -166,6 +166,7 @@ def apps(draw: st.DrawFn) -> bytes:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(source=apps())
 def test_every_byte_of_main(source: bytes, options: seams.Options) -> None:
@@ -240,6 +241,7 @@ def test_without_the_page(shop: Shop) -> None:
     shop.run("python", "-c", "import main", env=shop.settings(""))
 
 
+@pytest.mark.slow
 def test_a_second_copy_keeps_the_password(shop: Shop) -> None:
     shop.copy()
     before = (shop / ".env").read_bytes()
@@ -248,6 +250,7 @@ def test_a_second_copy_keeps_the_password(shop: Shop) -> None:
     assert shop.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_an_update_can_bring_the_page_and_take_it(shop: Shop) -> None:
     shop.copy("-d", "include_jobs_page=false")
     assert "jobs_page" not in shop.update()

@@ -173,3 +173,6 @@ def test_all_blocks_are_used() -> None:
         if not any(start in text for start in starts) and not text.startswith(shown)
     ]
     assert unused == []
+
+
+pytestmark = pytest.mark.slow

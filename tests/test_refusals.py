@@ -73,6 +73,7 @@ def test_an_invalid_answer(shop: Shop, answer: str, advice: str) -> None:
     assert answer.partition("=")[0] in error
 
 
+@pytest.mark.slow
 def test_a_compose_worker_without_a_compose_file(shop: Shop) -> None:
     (shop / "docker-compose.yml").unlink()
     assert "there is no Compose file" in refuse(
@@ -80,6 +81,7 @@ def test_a_compose_worker_without_a_compose_file(shop: Shop) -> None:
     )
 
 
+@pytest.mark.slow
 def test_outside_git_it_only_warns(shop: Shop) -> None:
     run(["rm", "-rf", ".git"], cwd=shop.root)
     env = {"GIT_CEILING_DIRECTORIES": os.fspath(shop.root.parent)}

@@ -59,7 +59,15 @@ def before(bootstrapped: Path, project_env: Path, template: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "answers", COMBINATIONS, ids=lambda a: "-".join(map(str, a.values()))
+    "answers",
+    [
+        COMBINATIONS[0],
+        *(
+            pytest.param(answers, marks=pytest.mark.slow)
+            for answers in COMBINATIONS[1:]
+        ),
+    ],
+    ids=lambda a: "-".join(map(str, a.values())),
 )
 def test_rendered_code_passes_the_projects_own_checks(
     answers: dict[str, object],
@@ -116,6 +124,7 @@ def test_the_diff_is_small_and_reformats_nothing(shop: Shop) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_second_copy_changes_nothing(shop: Shop) -> None:
     shop.copy()
     shop.copy("--overwrite", commit=False)
@@ -147,10 +156,12 @@ def test_after_infra_add_redis(shop: Shop, paxx: Path) -> None:
     shop.run("ruff", "check", "main.py", "services/arq.py", "services/tasks.py")
 
 
+@pytest.mark.slow
 def test_without_redis_a_note_says_what_to_run(shop: Shop) -> None:
     assert "`paxx infra add redis`" in shop.copy()
 
 
+@pytest.mark.slow
 def test_the_database_of_the_cache_is_pointed_out(shop: Shop, paxx: Path) -> None:
     shop.paxx(paxx, "infra", "add", "redis")
     output = shop.copy("-d", "redis_db=0")
@@ -158,6 +169,7 @@ def test_the_database_of_the_cache_is_pointed_out(shop: Shop, paxx: Path) -> Non
     assert "--data redis_db=1" in output
 
 
+@pytest.mark.slow
 def test_an_override_file_of_the_projects_own_is_kept(shop: Shop) -> None:
     own = "services:\n  app:\n    tty: true\n"
     (shop / "docker-compose.override.yml").write_text(own)
@@ -171,6 +183,7 @@ def test_an_override_file_of_the_projects_own_is_kept(shop: Shop) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_message_names_the_real_package(shop: Shop) -> None:
     output = shop.copy("-d", "package=services")
     assert "uv run arq services.tasks.WorkerSettings" in output
@@ -179,6 +192,7 @@ def test_the_message_names_the_real_package(shop: Shop) -> None:
     assert "copier update" in output
 
 
+@pytest.mark.slow
 def test_the_plain_commands_once_the_template_is_trusted(
     shop: Shop, tmp_path: Path
 ) -> None:

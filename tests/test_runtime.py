@@ -218,6 +218,7 @@ def test_a_zero_is_an_error_that_names_the_setting(
     assert name.lower() in output and "greater than or equal to 1" in output
 
 
+@pytest.mark.slow
 def test_acl_user_percent_encoded_password_and_unix_socket(
     tasks_shop: Shop, own_redis: OwnRedis
 ) -> None:
@@ -307,6 +308,7 @@ def test_no_warning_at_exit_without_closing(
     assert shop_with_queue.script(code, redis_url) == ""
 
 
+@pytest.mark.slow
 def test_a_pool_that_could_not_be_opened_is_tried_again(
     shop_with_queue: Shop, own_redis: OwnRedis
 ) -> None:
@@ -609,6 +611,7 @@ def test_after_the_last_try_the_exception_is_kept(
         assert client.lrange("tries", 0, -1) == [b"1", b"2", b"3"]
 
 
+@pytest.mark.slow
 def test_retry_delay_means_what_it_says(
     own_shop_with_queue: Shop, redis_url: str
 ) -> None:
@@ -704,6 +707,7 @@ def test_a_task_uses_the_database(own_shop_with_queue: Shop, redis_url: str) -> 
         assert status["result"]["user_id"] == 42
 
 
+@pytest.mark.slow
 def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
     shop.paxx(paxx, "infra", "add", "metrics")
     shop.copy()
@@ -869,6 +873,7 @@ def ping(client: "redis.Redis[bytes]") -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_tls(tasks_shop: Shop, own_redis: OwnRedis, tmp_path: Path) -> None:
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     run(

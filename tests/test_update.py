@@ -331,3 +331,6 @@ def test_the_head_of_the_template(shop1: Shop, versions: Path) -> None:
     assert changed(shop1) == []
     shop1.update("--vcs-ref", "HEAD")
     assert changed(shop1) == ["core/arq.py"]
+
+
+pytestmark = pytest.mark.slow

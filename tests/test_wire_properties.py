@@ -196,6 +196,7 @@ def test_settings(source: bytes, options: seams.Options) -> None:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(source=main_files())
 def test_main(source: bytes, options: seams.Options) -> None:

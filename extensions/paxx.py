@@ -145,6 +145,20 @@ class Project:
         )
 
     @cached_property
+    def app_exception(self) -> bool:
+        """Does it have Paxx's AppException, which says how a request is answered?"""
+        text = self.text("core/exceptions.py")
+        return "class AppException(Exception)" in text and all(
+            f"self.{name} = {name}" in text
+            for name in ("message", "status_code", "detail")
+        )
+
+    @cached_property
+    def sqlalchemy(self) -> bool:
+        """Is SQLAlchemy among its dependencies?"""
+        return "sqlalchemy" in self.text("pyproject.toml").lower()
+
+    @cached_property
     def database(self) -> bool:
         """Does it have Paxx's SQLAlchemy session factory?"""
         text = self.text("db/database.py")

@@ -23,12 +23,16 @@ COMBINATIONS = [
 ]
 RENDERED = [
     "arq.py",
+    "arq_calls.py",
     "arq_command.py",
+    "arq_commit.py",
     "arq_connection.py",
     "arq_context.py",
     "arq_jobs.py",
+    "arq_pool.py",
     "arq_serializer.py",
     "arq_settings.py",
+    "arq_status.py",
     "arq_worker.py",
     "tasks.py",
 ]

@@ -197,8 +197,7 @@ async def ended():
     while (await get_job_status("nightly"))["status"] != "complete":
         await asyncio.sleep(0.02)
 pool = await get_pool()
-result = [await take(_again=True), await take(_again=True), await take()]
-await (await enqueue("add", 2)).result(timeout=10, poll_delay=0.05)
+result = [await take(_again=True, _defer_by=1), await take(_again=True), await take()]
 await ended()
 await pool.hset("arq:failed:nightly", "error", "of last night")
 await pool.zadd("arq:queue:shop:failed", {"nightly": 1})

@@ -284,4 +284,4 @@ except Exception as exc:
         at_call, lost, in_job = own_shop_with_queue.python(code, redis_url)
     assert at_call.startswith("order.orderNumber: Input should be a valid integer")
     assert lost.startswith("show: argument 'order' would arrive as Order(number=7")
-    assert in_job.startswith("TypeError: order.items.0.sku: Field required")
+    assert in_job.startswith("ArgumentError: order.items.0.sku: Field required")

@@ -32,6 +32,8 @@ class Options:
     redis_db: int = 1
     max_jobs: int = 10
     job_timeout: int = 300
+    queue_name: str = "arq:queue"
+    serializer: str = "json"
     jobs_page: bool = True
 
 
@@ -575,10 +577,16 @@ def _indent(source: bytes, item_end: int) -> bytes:
 
 def env_lines(options: Options) -> str:
     """The seam, to add or to take out by hand."""
-    return (
-        f"# ARQ task queue (more settings: {options.package}/arq_settings.py)\n"
-        f"ARQ_REDIS_URL=redis://localhost:6379/{options.redis_db}"
-    )
+    other = "pickle" if options.serializer == "json" else "json"
+    return f"""\
+# ARQ task queue
+# ARQ_REDIS_PORT=6379  # where that is taken: moves Compose's Redis and the next line
+ARQ_REDIS_URL=redis://localhost:${{ARQ_REDIS_PORT:-6379}}/{options.redis_db}
+# ARQ_QUEUE_NAME={options.queue_name}
+# ARQ_MAX_JOBS={options.max_jobs}  # that one worker runs at the same time
+# ARQ_JOB_TIMEOUT={options.job_timeout}  # seconds
+# ARQ_SERIALIZER={options.serializer}  # or {other}
+# More: {options.package}/arq_settings.py"""
 
 
 def add_env(source: bytes, options: Options) -> bytes:
@@ -595,16 +603,25 @@ def add_env(source: bytes, options: Options) -> bytes:
 
 
 def remove_env(source: bytes, options: Options) -> bytes:
-    """The lines as they were added are gone."""
+    """The lines as they were added are gone, whatever the answers were then."""
     newline = newline_of(source)
-    lines = newline.join(line.encode() for line in env_lines(options).splitlines())
-    lines += newline
-    if source.count(lines) != 1:
+    pattern = newline.join(
+        re.sub(
+            rb"^(\\# ARQ_\w+=|\\# More|ARQ_REDIS_URL=.*/).*",
+            rb"\1.*",
+            re.escape(line.encode()),
+        )
+        for line in env_lines(options).splitlines()
+    )
+    found = list(re.finditer(rb"^" + pattern + newline, source, re.M))
+    if len(found) != 1:
         if add_env(source, options) == source:
             raise UnknownShapeError("its ARQ_REDIS_URL has been changed")
         return source
-    candidates = [source.replace(lines, b""), source.replace(newline + lines, b"")]
-    return _undo(source, iter(candidates), lambda one: add_env(one, options))
+    before, after = source[: found[0].start()], source[found[0].end() :]
+    if not after or before.endswith(newline * 2):
+        before = before.removesuffix(newline)
+    return before + after
 
 
 # --- .env, .env.example: the password of the jobs page --------------------------------

@@ -289,10 +289,10 @@ def env_to_change(options: Options) -> str:
     """Where an environment file names another Redis database than the answers."""
     for name in (".env", ".env.example"):
         text = _text(options.root / name)
-        match = re.search(r"^ARQ_REDIS_URL=redis://localhost:6379/(\d+)", text, re.M)
-        if match and int(match[1]) != options.redis_db:
+        match = re.search(r"^ARQ_REDIS_URL=(redis://localhost:.*/)(\d+)", text, re.M)
+        if match and int(match[2]) != options.redis_db:
             return (
-                f"{name} still says ARQ_REDIS_URL=redis://localhost:6379/{match[1]}, "
+                f"{name} still says ARQ_REDIS_URL={match[1]}{match[2]}, "
                 f"the queue is in database {options.redis_db}.\n"
             )
     return ""
@@ -314,6 +314,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-jobs", type=int, default=10)
     parser.add_argument("--job-timeout", type=int, default=300, help="seconds")
     parser.add_argument("--no-jobs-page", action="store_false", dest="jobs_page")
+    parser.add_argument("--queue-name", default="arq:queue")
+    parser.add_argument("--serializer", choices=("json", "pickle"), default="json")
     parser.add_argument("--seam", help="only this file, as in --seam main.py")
     arguments = vars(parser.parse_args(argv))
     mode, only = arguments.pop("mode"), arguments.pop("seam")

@@ -425,7 +425,7 @@ def test_pyproject_of_unknown_shape(text: str, options: seams.Options) -> None:
 def test_env(text: str, start: str, options: seams.Options) -> None:
     result = edit(".env", text, options)
     assert result.startswith(start)
-    assert "\nARQ_REDIS_URL=redis://localhost:6379/1" in result
+    assert "\nARQ_REDIS_URL=redis://localhost:${ARQ_REDIS_PORT:-6379}/1" in result
 
 
 @pytest.mark.parametrize("line", ["ARQ_REDIS_URL=x", "export ARQ_REDIS_URL = x"])

@@ -313,10 +313,6 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: 0 <= int(value) <= 15,
         "Type a number from 0 to 15.",
     ),
-    "queue_name": (
-        lambda value: re.fullmatch(r"[\w.:-]+", value) is not None,
-        "Type letters, digits, and any of . : _ and -.",
-    ),
     "max_jobs": (
         lambda value: int(value) >= 1,
         "Type a number of 1 or more.",

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 from copier.errors import UserMessageError
 from copier_template_extensions import ContextHook
+
+# What every answers file of this template has, and hardly another one.
+FINGERPRINT = "job_timeout:"
 
 # In Compose's own order of preference.
 COMPOSE_FILES = (
@@ -232,13 +236,19 @@ class Project:
         return "app" if "app" in self.services or not built else built[0]
 
     @cached_property
+    def worker_service(self) -> str:
+        """The Compose service of our worker: `worker`, unless the project has one."""
+        return "arq-worker" if "worker" in self.services else "worker"
+
+    @cached_property
     def redis_service(self) -> str:
         """The Compose service that runs Redis; empty when there is none.
 
         By its image, which is not that of an exporter or a page; else by its name.
         """
         for name, service in self.services.items():
-            image = str(service.get("image", "")).rpartition("/")[2]
+            image = str(service.get("image", ""))
+            image = re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", image).rpartition("/")[2]
             if re.fullmatch(rf"({'|'.join(REDIS_IMAGES)})([:@].*)?", image):
                 return name
         return next((name for name in REDIS_IMAGES if name in self.services), "")
@@ -273,6 +283,22 @@ class Project:
                         found.append(name_)
         return ",".join(found)
 
+    def outdated(self, name: str, answer: Any) -> str:
+        """Why an answer is to be read anew; empty when it holds.
+
+        Copier replaces an answer that its validator finds invalid by the default. It
+        holds where an update renders for comparison, and there is no project.
+        """
+        now = getattr(self, name)
+        several = "," in f"{answer}{now}"
+        if name == "worker_classes" and self.main and several and answer != now:
+            return "tasks.py has other queues by now."
+        if name in ("compose_file", "redis_service") and now and not answer:
+            return f"There is {now} by now."
+        if name == "redis_condition" and now == "service_started" and answer != now:
+            return "The Redis of the project's own has no health check."
+        return ""
+
     @cached_property
     def metrics(self) -> bool:
         """Did it run `paxx infra add metrics`?"""
@@ -304,6 +330,18 @@ class Project:
 
 # What an answer must be, and what to say otherwise. copier.yml's validators ask here,
 # and so does the hook: for an answer given with --data, Copier would show a traceback.
+def _is_bool(value: Any) -> bool:
+    return _as_bool(value) is not None
+
+
+def _is_plain(value: Any) -> bool:
+    """Can it be written into a script, a Compose file and Python as it is?"""
+    return re.fullmatch(r"[^\"'`$\\{}\x00-\x1f]*", str(value)) is not None
+
+
+YES_OR_NO = (_is_bool, "Type y or n.")
+PLAIN = (_is_plain, "It must have no quotes, $ or the like.")
+
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "package": (
         lambda value: value in ("core", "services"),
@@ -321,18 +359,31 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: int(value) >= 1,
         "Type a number of seconds, 1 or more.",
     ),
-    "include_cron_examples": (
-        lambda value: _as_bool(value) is not None,
-        "Type y or n.",
+    "include_cron_examples": YES_OR_NO,
+    "include_compose_worker": YES_OR_NO,
+    "include_jobs_page": YES_OR_NO,
+    "structlog": YES_OR_NO,
+    "app_exception": YES_OR_NO,
+    "sqlalchemy": YES_OR_NO,
+    "metrics": YES_OR_NO,
+    "linux_server": YES_OR_NO,
+    "serializer": (
+        lambda value: value in ("json", "pickle"),
+        "Type json or pickle.",
     ),
-    "include_jobs_page": (
-        lambda value: _as_bool(value) is not None,
-        "Type y or n.",
+    "mode": (
+        lambda value: value in ("write", "diff", "check", "remove", "remove-all"),
+        "Type write, diff, check, remove or remove-all.",
     ),
-    "include_compose_worker": (
-        lambda value: _as_bool(value) is not None,
-        "Type y or n.",
-    ),
+    "queue_name": PLAIN,
+    "worker_classes": PLAIN,
+    "project_name": PLAIN,
+    "compose_file": PLAIN,
+    "worker_file": PLAIN,
+    "app_service": PLAIN,
+    "worker_service": PLAIN,
+    "redis_service": PLAIN,
+    "redis_condition": PLAIN,
 }
 
 
@@ -381,8 +432,11 @@ class PaxxProject(ContextHook):
         root = Path(conf["dst_path"]).absolute()
         context["paxx"] = project = _project(root)
         context["answer_problem"] = answer_problem
-        if context["_copier_phase"] == "prompt" and not _is_scratch(root):
-            answers_file = str(conf["answers_file"])
+        context["refuse_losses"] = lambda: self._refuse_losses(context)
+        context["ignored_files"] = lambda: _ignored(root, [*self._rendered(context)])
+        answers_file = str(conf["answers_file"])
+        # empty while Copier is finding out what it is
+        if answers_file and context["_copier_phase"] == "prompt":
             problem = _refusal(project, answers_file, dict(conf["data"]))
             if project.old_queue and not (conf["overwrite"] or sys.stdin.isatty()):
                 problem = problem or (
@@ -392,20 +446,135 @@ class PaxxProject(ContextHook):
             if problem:
                 raise UserMessageError(problem)
 
+    def _refuse_losses(self, context: dict[str, Any]) -> str:
+        """Refuse to overwrite or delete what git has no copy of.
+
+        Asked by copier.yml after the last question, when nothing has been written.
+
+        Raises:
+            copier.errors.UserMessageError: Something would be lost.
+        """
+        conf = context["_copier_conf"]
+        root = Path(conf["dst_path"]).absolute()
+        if _is_scratch(root) or context["mode"] != "write":
+            return ""
+        project = _project(root)
+        answers_file = str(conf["answers_file"])
+        answers = _yaml(project.text(answers_file))
+        skipped = [*self._skipped(context), answers_file]
+        touched = [
+            name
+            for name, content in self._rendered(context).items()
+            if name not in skipped and _differs(root / name, content)
+        ]
+        foreign = [name for name in touched if name != f"{project.old_queue}/arq.py"]
+        if foreign and not answers:
+            raise UserMessageError(
+                f"{', '.join(foreign)}: not of this template, which has a file of that "
+                "name. Rename yours and run copier again."
+            )
+        before = self._rendered_before({**context, **answers}, answers)
+        gone = before - self._rendered(context).keys() - {*skipped}
+        touched += [name for name in sorted(gone) if (root / name).is_file()]
+        lost = [name for name in touched if name not in _in_git(root)]
+        if lost:
+            raise UserMessageError(
+                f"{', '.join(lost)}: git has no copy, and it would be overwritten. Run "
+                f"`git add -f {' '.join(lost)}`, commit, and run copier again."
+            )
+        return ""
+
+    def _rendered(self, context: dict[str, Any]) -> dict[str, bytes]:
+        """What the template renders from these answers: path and content."""
+        root = Path(context["_copier_conf"]["src_path"]) / "template"
+        files: dict[str, bytes] = {}
+        for path in root.rglob("*"):
+            name = self._name(path.relative_to(root).parts, context)
+            if name and path.is_file():
+                files[name] = path.read_bytes()
+                if path.suffix == ".jinja":
+                    files[name] = self._string(files[name].decode(), context).encode()
+        return files
+
+    def _rendered_before(
+        self, context: dict[str, Any], answers: dict[str, Any]
+    ) -> set[str]:
+        """The paths of what the version in the answers file has rendered."""
+        commit, source = answers.get("_commit"), context["_copier_conf"]["src_path"]
+        if not isinstance(commit, str) or commit.startswith("-"):
+            return set()
+        listed = _git(Path(source), "ls-tree", "-r", "--name-only", commit, "template")
+        paths = [PurePath(line).parts[1:] for line in listed.splitlines()]
+        return {self._name(parts, context) for parts in paths} - {""}
+
+    def _name(self, parts: Sequence[str], context: dict[str, Any]) -> str:
+        """The path of a template's file in the project; empty when it is left out."""
+        names = [self._string(part, context) for part in parts]
+        return "/".join(names).removesuffix(".jinja") if all(names) else ""
+
+    def _skipped(self, context: dict[str, Any]) -> list[str]:
+        """The files that stay as they are when they exist."""
+        text = (Path(context["_copier_conf"]["src_path"]) / "copier.yml").read_text()
+        return [self._string(it, context) for it in _yaml(text)["_skip_if_exists"]]
+
+    def _string(self, text: str, context: dict[str, Any]) -> str:
+        return self.environment.from_string(text).render(context)
+
+
+def _differs(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() != content
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git prints; nothing when it fails, or is not there."""
+    try:
+        return subprocess.run(
+            ["git", "-c", "core.quotePath=false", *arguments],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _in_git(root: Path) -> set[str]:
+    """The files of which the last commit has a copy, as they are."""
+    committed = _git(root, "ls-tree", "-r", "--name-only", "HEAD").splitlines()
+    changed = _git(root, "diff", "--name-only", "--relative", "HEAD").splitlines()
+    return {*committed} - {*changed}
+
+
+def _ignored(root: Path, names: list[str]) -> list[str]:
+    """Those of the files that git ignores."""
+    found = _git(root, "check-ignore", "--", *names).splitlines()
+    return [name for name in found if name not in _in_git(root)]
+
 
 def _refusal(project: Project, answers_file: str, data: dict[str, Any]) -> str:
     """Why not to go on; `data` is what --data said."""
     answers = project.text(answers_file)
-    if answers and "job_timeout:" not in answers:
+    if answers and FINGERPRINT not in answers:
         return (
             f"{answers_file} belongs to another template: add "
             "`-a .copier-answers.arq.yml`, here and for each update."
         )
-    if not answers and project.problem:
-        return project.problem
     for name in RULES.keys() & data.keys():
         if problem := answer_problem(name, data[name]):
             return f"{name}: {data[name]!r} will not do. {problem}"
+    if _is_scratch(project.root):
+        return ""
+    if not answers and project.problem:
+        return project.problem
     if data.get("worker_classes", project.worker_classes) != project.worker_classes:
         return "worker_classes: it is read from tasks.py, leave it out."
     compose_file = data.get("compose_file", project.compose_file)

@@ -10,7 +10,7 @@ from support import Shop, copier, run
 
 def refuse(root: Path, template: Path, *arguments: str, **options: object) -> str:
     """What a refused copy prints; the directory is unchanged."""
-    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    before = times(root)
     done = copier(
         *("copy", "--trust", "--defaults", *arguments, template, "."),
         cwd=root,
@@ -19,8 +19,14 @@ def refuse(root: Path, template: Path, *arguments: str, **options: object) -> st
     )
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
-    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    assert times(root) == before
     return done.stderr
+
+
+def times(root: Path) -> dict[Path, int]:
+    """When each file was changed; those of git aside."""
+    paths = (path for path in root.rglob("*") if ".git" not in path.parts)
+    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 def test_an_empty_directory(
@@ -73,7 +79,6 @@ def test_an_invalid_answer(shop: Shop, answer: str, advice: str) -> None:
     assert answer.partition("=")[0] in error
 
 
-@pytest.mark.slow
 def test_a_compose_worker_without_a_compose_file(shop: Shop) -> None:
     (shop / "docker-compose.yml").unlink()
     assert "there is no Compose file" in refuse(
@@ -81,7 +86,24 @@ def test_a_compose_worker_without_a_compose_file(shop: Shop) -> None:
     )
 
 
-@pytest.mark.slow
+def test_a_file_of_the_users_own(shop: Shop) -> None:
+    (shop / "core/arq_worker.py").write_text("# mine\n")
+    shop.commit()
+    error = refuse(shop.root, shop.template, "--overwrite")
+    assert "core/arq_worker.py: not of this template" in error
+
+
+def test_a_copy_over_what_is_not_committed(own_shop_with_queue: Shop) -> None:
+    shop = own_shop_with_queue
+    path = shop / "core/arq.py"
+    path.write_text(path.read_text() + "# mine\n")
+    error = refuse(shop.root, shop.template, "--overwrite")
+    assert "core/arq.py: git has no copy" in error
+    shop.commit()
+    shop.copy("--overwrite", commit=False)
+    assert "# mine" not in path.read_text()
+
+
 def test_outside_git_it_only_warns(shop: Shop) -> None:
     run(["rm", "-rf", ".git"], cwd=shop.root)
     env = {"GIT_CEILING_DIRECTORIES": os.fspath(shop.root.parent)}

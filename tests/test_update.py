@@ -213,6 +213,107 @@ def test_beside_a_second_template(shop: Shop, versions: Path, tmp_path: Path) ->
     assert changed(shop) == ["other.txt"]
 
 
+# --- Nothing is lost ------------------------------------------------------------------
+
+
+def refused(shop: Shop, *arguments: str, command: str = "update") -> str:
+    """What a refused update prints: one line, and nothing has changed."""
+    before = shop.git("status", "--porcelain", "--ignored", "-uall")
+    done = copier(
+        *(command, "--trust", "--defaults", *arguments), cwd=shop.root, check=False
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert shop.git("status", "--porcelain", "--ignored", "-uall") == before
+    return done.stderr
+
+
+@pytest.fixture
+def ignoring(shop: Shop, versions: Path) -> Shop:
+    """A project whose .gitignore has our Compose file."""
+    with (shop / ".gitignore").open("a") as file:
+        file.write("\ndocker-compose.override.yml\n")
+    shop.commit()
+    shop.template = versions
+    assert "git ignores docker-compose.override.yml" in shop.copy()
+    return shop
+
+
+COMPOSE = "docker-compose.override.yml"
+
+
+@pytest.mark.parametrize("arguments", [[], ["-d", "include_compose_worker=false"]])
+def test_an_ignored_file_is_neither_overwritten_nor_deleted(
+    ignoring: Shop, versions: Path, arguments: list[str]
+) -> None:
+    mine = edit(ignoring, COMPOSE, "interval: 30s", "interval: 7s")
+    [path] = (versions / "template").glob("*worker_file*")
+    path.write_text(path.read_text().replace("45s", "50s"))
+    release(versions, "v2.0.0")
+    assert f"git add -f {COMPOSE}" in refused(ignoring, *arguments)
+    assert (ignoring / COMPOSE).read_text() == mine
+    ignoring.git("add", "-f", COMPOSE)
+    ignoring.commit()
+    ignoring.update(*arguments)
+    if arguments:
+        assert not (ignoring / COMPOSE).exists()
+    else:
+        assert (ignoring / COMPOSE).read_text() == mine.replace("45s", "50s")
+
+
+def test_an_ignored_file_that_is_the_same_is_no_reason_to_refuse(
+    ignoring: Shop, versions: Path
+) -> None:
+    change(versions, "v2.0.0")
+    ignoring.update()
+    assert changed(ignoring) == ["core/arq.py"]
+
+
+def test_an_ignored_file_with_the_name_of_a_new_one(
+    shop1: Shop, versions: Path
+) -> None:
+    (shop1 / ".git/info/exclude").write_text("core/arq_new.py\n")
+    (shop1 / "core/arq_new.py").write_text("# mine\n")
+    (versions / "template/{{ package }}/arq_new.py.jinja").write_text("# theirs\n")
+    release(versions, "v2.0.0")
+    assert "git add -f core/arq_new.py" in refused(shop1)
+    assert (shop1 / "core/arq_new.py").read_text() == "# mine\n"
+
+
+def test_an_update_of_what_is_no_paxx_project_any_more(
+    shop1: Shop, versions: Path
+) -> None:
+    """It is not refused: what is missing is reported."""
+    (shop1 / "app").mkdir()
+    shop1.git("mv", "main.py", "app/main.py")
+    edit(shop1, "settings.py", "class Settings(", "class Config(")
+    edit(shop1, "settings.py", "Settings()", "Config()")
+    shop1.commit()
+    change(versions, "v2.0.0")
+    output = shop1.update()
+    assert changed(shop1) == ["core/arq.py"]
+    assert "main.py was left as it is: there is no such file" in output
+    assert "settings.py was left as it is: it has no single `class Settings" in output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("redis_db: 1", "redis_db: many", "redis_db: 'many' will not do"),
+        ("metrics: false", "metrics: perhaps", "metrics: 'perhaps' will not do"),
+        ("package: core", "package: ../x", "package: '../x' will not do"),
+        ("project_name: ", "project_name: $(id)", "project_name: '$(id)"),
+    ],
+)
+def test_a_spoilt_answers_file(
+    shop1: Shop, versions: Path, old: str, new: str, said: str
+) -> None:
+    edit(shop1, ".copier-answers.yml", old, new)
+    shop1.commit()
+    change(versions, "v2.0.0")
+    assert said in refused(shop1).replace("\n", " ")
+
+
 # --- Answers ------------------------------------------------------------------------
 
 
@@ -331,6 +432,3 @@ def test_the_head_of_the_template(shop1: Shop, versions: Path) -> None:
     assert changed(shop1) == []
     shop1.update("--vcs-ref", "HEAD")
     assert changed(shop1) == ["core/arq.py"]
-
-
-pytestmark = pytest.mark.slow

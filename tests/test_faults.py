@@ -12,6 +12,8 @@ import pytest
 import redis
 from support import QUEUE, OwnRedis, Shop, wait_for
 
+pytestmark = pytest.mark.slow
+
 TASKS = """
     import asyncio
 
@@ -275,6 +277,3 @@ def test_a_poisoned_payload_fails_alone(
         status = fault_shop.python("result = await get_job_status('poison')", redis_url)
         assert status["success"] is False
         assert worker.process.poll() is None
-
-
-pytestmark = pytest.mark.slow

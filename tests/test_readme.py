@@ -10,6 +10,8 @@ import pytest
 import yaml
 from support import TEMPLATE, Shop, as_github, run
 
+pytestmark = pytest.mark.slow
+
 README = (TEMPLATE / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -173,6 +175,3 @@ def test_all_blocks_are_used() -> None:
         if not any(start in text for start in starts) and not text.startswith(shown)
     ]
     assert unused == []
-
-
-pytestmark = pytest.mark.slow

@@ -6,6 +6,8 @@ import pytest
 import redis
 from support import QUEUE, Shop, run, wait_for
 
+pytestmark = pytest.mark.slow
+
 FAILING = """
     import logging
 
@@ -153,6 +155,3 @@ def test_a_second_run_overwrites_the_tasks(own_shop_with_queue: Shop) -> None:
     own_shop_with_queue.copy("--overwrite")
     own_shop_with_queue.update()
     assert (own_shop_with_queue / "core/tasks.py").read_text() == mine
-
-
-pytestmark = pytest.mark.slow

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support import TEMPLATE, Shop, copier, edit, git, release, run
 
+pytestmark = pytest.mark.slow
+
 WEEK, EIGHT_DAYS = "7 * 24 *", "8 * 24 *"
 
 

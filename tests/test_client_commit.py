@@ -1,0 +1,232 @@
+"""Jobs that start after the commit, and requests whose job cannot be queued."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import redis
+from support import Shop, free_port, wait_for
+
+
+def test_a_job_is_queued_with_its_transaction_or_not_at_all(
+    shop_with_queue: Shop, redis_url: str
+) -> None:
+    code = """
+    from sqlalchemy import text
+
+    from db.database import async_session_factory as sessions
+    from db.database import close_db
+
+    pool = await get_pool()
+
+    def add(session, name):
+        return enqueue_after_commit(session, "process_webhook", {}, _job_id=name)
+
+    async with sessions() as session:
+        add(session, "committed")
+        assert not await pool.exists("arq:job:committed")
+        await session.commit()
+        await session.commit()
+        add(session, "rolled back before any SQL")
+        await session.rollback()
+        await session.execute(text("SELECT 1"))
+        add(session, "rolled back")
+        await session.rollback()
+        async with session.begin_nested():
+            add(session, "released")
+        assert not await pool.exists("arq:job:released")
+        outer = await session.begin_nested()
+        add(session, "outer savepoint")
+        async with session.begin_nested():
+            add(session, "released within it")
+        await outer.rollback()
+        await session.commit()
+        await session.execute(text("SELECT 1"))
+        add(session, "closed")
+        await session.close()
+        await session.commit()
+        await session.begin_nested()
+        add(session, "in an open savepoint")
+        await session.commit()
+    async with sessions.begin() as session:
+        add(session, "in a block")
+        for n in range(1500):
+            add(session, f"many-{n}")
+    try:
+        async with sessions.begin() as session:
+            add(session, "in a block that raises")
+            raise KeyError
+    except KeyError:
+        pass
+    ids = {job_id.decode() for job_id in await pool.zrange("arq:queue:shop", 0, -1)}
+    result = [
+        sorted(job_id for job_id in ids if "many" not in job_id),
+        sum("many" in job_id for job_id in ids),
+    ]
+    await close_db()
+    """
+    names, many = shop_with_queue.python(code, redis_url)
+    assert names == ["committed", "in a block", "in an open savepoint", "released"]
+    assert many == 1500
+
+
+@pytest.mark.slow
+def test_when_redis_fails_the_commit_stands_and_says_so(shop_with_queue: Shop) -> None:
+    code = """
+    from sqlalchemy import text
+
+    from db.database import async_session_factory as sessions
+    from db.database import close_db
+
+    async with sessions.begin() as session:
+        await session.execute(text("CREATE TABLE rows_kept (n int)"))
+    result = []
+    async with sessions() as session:
+        await session.execute(text("INSERT INTO rows_kept VALUES (1)"))
+        enqueue_after_commit(session, "process_webhook", payload={})
+        try:
+            await session.commit()
+        except QueueUnavailableError as exc:
+            result.append(str(exc)[:33])
+        await session.execute(text("INSERT INTO rows_kept VALUES (2)"))
+        await session.commit()
+        result.append(await session.scalar(text("SELECT count(*) FROM rows_kept")))
+        await session.execute(text("DROP TABLE rows_kept"))
+        await session.commit()
+    await close_db()
+    """
+    url = f"redis://127.0.0.1:{free_port()}/1"
+    assert shop_with_queue.python(code, url) == ["Redis fails, see ARQ_REDIS_URL: E", 2]
+
+
+ROUTES = """
+import uuid
+from typing import Annotated
+
+from fastapi import Depends
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped
+
+from core.arq import enqueue, enqueue_after_commit
+from core.tasks import User, welcome
+from db.database import get_db, init_db
+from main import app
+
+
+@app.post("/users")
+async def sign_up(db: Annotated[AsyncSession, Depends(get_db)]) -> uuid.UUID:
+    user = User(name="Ada")
+    db.add(user)
+    await db.flush()
+    enqueue_after_commit(db, welcome, user_id=user.id)
+    return user.id
+
+
+@app.post("/plain")
+async def plain() -> None:
+    await enqueue(welcome, user_id=uuid.uuid4())
+"""
+TASKS = """
+import uuid
+
+from sqlalchemy.orm import Mapped
+
+from core.arq_worker import BaseWorkerSettings
+from db.database import BaseModel, async_session_factory
+
+
+class User(BaseModel):
+    __tablename__ = "users"
+    name: Mapped[str]
+
+
+async def welcome(ctx, user_id: uuid.UUID):
+    async with async_session_factory() as session:
+        found = await session.get(User, user_id)
+    await ctx["redis"].incr("found" if found else "missing")
+
+
+class WorkerSettings(BaseWorkerSettings):
+    functions = [welcome]
+"""
+CLIENT = """
+import asyncio
+import sys
+import time
+
+import httpx
+
+
+async def main(url: str, number: int, at_once: int) -> None:
+    slots = asyncio.Semaphore(at_once)
+    async with httpx.AsyncClient(timeout=30) as client:
+        async def post():
+            async with slots:
+                start = time.monotonic()
+                answer = await client.post(url)
+                return answer.status_code, time.monotonic() - start, answer.text
+        answers = await asyncio.gather(*[post() for _ in range(number)])
+    print(sorted({code for code, _, _ in answers}), max(took for _, took, _ in answers))
+    print(answers[0][2])
+
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+"""
+
+
+@pytest.mark.slow
+def test_500_requests_find_their_rows_and_without_redis_answer_503(
+    own_shop_with_queue: Shop, redis_url: str, tmp_path: Path
+) -> None:
+    shop = own_shop_with_queue
+    shop.write_tasks(TASKS)
+    (shop / "web.py").write_text(ROUTES)
+    (shop / "client.py").write_text(CLIENT)
+    shop.run(
+        *("python", "-c", "import asyncio, web; asyncio.run(web.init_db())"),
+        env=shop.settings(redis_url),
+    )
+
+    def requests(url: str, path: str, number: int, at_once: int) -> list[str]:
+        port, log = free_port(), tmp_path / "web.log"
+        with log.open("wb") as file:
+            server = subprocess.Popen(
+                [
+                    shop.env / "bin/uvicorn",
+                    "web:app",
+                    "--port",
+                    str(port),
+                    "--no-access-log",
+                ],
+                cwd=shop.root,
+                env={**os.environ, **shop.settings(url)},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            wait_for(lambda: "startup complete" in log.read_text(), 30, log)
+            target = f"http://127.0.0.1:{port}{path}"
+            return shop.run(
+                "python", "client.py", target, str(number), str(at_once)
+            ).splitlines()
+        finally:
+            server.terminate()
+            server.wait(20)
+
+    with shop.worker(redis_url) as worker, redis.Redis.from_url(redis_url) as client:
+        codes, *_ = requests(redis_url, "/users", 500, 5)
+        assert codes.startswith("[200]")
+        wait_for(
+            lambda: sum(map(int, filter(None, client.mget("found", "missing")))) == 500,
+            60,
+            worker.path,
+        )
+        assert client.get("missing") is None
+    codes, body = requests(f"redis://127.0.0.1:{free_port()}/1", "/plain", 100, 100)
+    status, took = codes.rsplit(" ", 1)
+    assert status == "[503]" and float(took) < 6
+    assert body == '{"message":"The task queue is not available"}'
+    log = (tmp_path / "web.log").read_text()
+    assert log.count("Redis fails, see ARQ_REDIS_URL: ") == 100
+    assert "Traceback" not in log

@@ -365,6 +365,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "structlog": YES_OR_NO,
     "app_exception": YES_OR_NO,
     "sqlalchemy": YES_OR_NO,
+    "database": YES_OR_NO,
     "metrics": YES_OR_NO,
     "linux_server": YES_OR_NO,
     "serializer": (
@@ -433,6 +434,7 @@ class PaxxProject(ContextHook):
         context["paxx"] = project = _project(root)
         context["answer_problem"] = answer_problem
         context["refuse_losses"] = lambda: self._refuse_losses(context)
+        context["rendered_files"] = lambda: sorted(self._rendered(context))
         context["ignored_files"] = lambda: _ignored(root, [*self._rendered(context)])
         answers_file = str(conf["answers_file"])
         # empty while Copier is finding out what it is

@@ -7,7 +7,7 @@
 Run by Copier in the project, after the files are rendered. What it does not understand
 it leaves alone, and prints what to add.
 
-    uv run --with-requirements extensions/wire.py extensions/wire.py diff --package core
+    uv run extensions/wire.py diff --package core
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import rendered
 import seams
 from python_file import UnknownShapeError
+from rendered import CannotTellError
 from seams import OTHER, Options
 
 
@@ -131,7 +133,8 @@ MODES = {
     "write": "add the seams",
     "diff": "print the diff of that to stdout, change nothing",
     "check": "print which seams are missing, change nothing",
-    "remove": "take the seams out",
+    "remove": "take the seams out, and the template's files but those you have changed",
+    "remove-all": "those, too",
 }
 
 
@@ -192,8 +195,14 @@ def diff(path: str, old: bytes, new: bytes) -> str:
     return "".join(difflib.unified_diff(before, after, f"a/{path}", f"b/{path}"))
 
 
-def wire(seam: Seam, options: Options, *, mode: str) -> str:
-    """Bring one seam about; returns what to tell the user."""
+def wire(
+    seam: Seam, options: Options, *, mode: str, drafts: dict[str, bytes] | None = None
+) -> str:
+    """Bring one seam about; returns what to tell the user.
+
+    Mode "diff" writes into `drafts`, by name, and leaves the files alone.
+    """
+    drafts = {} if drafts is None else drafts
     if mode in ("write", "diff") and not seam.wanted(options):
         return ""
     if mode == "check" and not seam.missed:
@@ -205,7 +214,7 @@ def wire(seam: Seam, options: Options, *, mode: str) -> str:
         return _by_hand(seam.files[0], "there is no such file", seam, options, mode)
     path = options.root / name
     try:
-        source = path.read_bytes()
+        source = drafts.get(name) or path.read_bytes()
         unwanted = mode == "check" and not seam.wanted(options)
         result = edited(source, seam, options, mode="remove" if unwanted else mode)
         if result == source:
@@ -215,7 +224,8 @@ def wire(seam: Seam, options: Options, *, mode: str) -> str:
         if mode == "check":
             return f"{name} lacks the queue's lines:\n\n{seam.lines(options)}\n"
         if mode == "diff":
-            return diff(name, source, result)
+            drafts[name] = result
+            return ""
         if mode == "write" and not _is_wired(seam.needs, options):
             raise UnknownShapeError(f"{seam.needs} does not know the queue yet")
         write(path, result)
@@ -298,7 +308,55 @@ def env_to_change(options: Options) -> str:
     return ""
 
 
+# --- Leaving, and what an update has taken along ------------------------------------
+
+
+def leave(options: Options, template: Template, *, everything: bool) -> Iterator[str]:
+    """Take out all that is here of the template; says what was done, and what is left.
+
+    Raises:
+        CannotTellError: Nothing was done, and why.
+    """
+    files = rendered.rendered(options.root, template.copier, template.answers_file)
+    for seam in reversed(SEAMS):
+        yield wire(seam, options, mode="remove")
+    deleted, kept = rendered.delete(
+        options.root, files, template.answers_file, everything=everything
+    )
+    yield from (f"    deleted  {name}" for name in deleted)
+    if kept:
+        yield f"\nKept, since you have changed it: {', '.join(kept)}"
+    left = rendered.references(options.root, options.package, but=kept)
+    if left:
+        yield "\nThese lines still speak of the queue:\n\n    " + "\n    ".join(left)
+    yield "\nLook at it with `git diff HEAD`, then `uv sync` and commit."
+
+
+def dropped_edits(options: Options, template: Template) -> str:
+    """What an update has deleted although the user had changed it."""
+    try:
+        names = rendered.dropped_edits(
+            options.root, template.copier, template.answers_file
+        )
+    except CannotTellError as exc:
+        return f"Whether deleted files had changes of yours is not known: {exc}."
+    return "".join(
+        f"{name} is gone, and with it what you had changed there. To see that:\n\n"
+        f"    git show HEAD:./{name}\n"
+        for name in names
+    )
+
+
 # --- The command ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Template:
+    """Where to ask what the template has rendered."""
+
+    copier: str
+    """A Python that has Copier."""
+    answers_file: str
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -306,7 +364,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0],
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(f"{mode:7} {text}" for mode, text in MODES.items()),
+        epilog="\n".join(f"{mode:10} {text}" for mode, text in MODES.items()),
     )
     parser.add_argument("mode", choices=MODES)
     parser.add_argument("--package", required=True, choices=OTHER)
@@ -317,25 +375,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--queue-name", default="arq:queue")
     parser.add_argument("--serializer", choices=("json", "pickle"), default="json")
     parser.add_argument("--seam", help="only this file, as in --seam main.py")
+    parser.add_argument("--copier", default="python", help="a Python that has Copier")
+    parser.add_argument("--answers-file", default=".copier-answers.yml")
     arguments = vars(parser.parse_args(argv))
     mode, only = arguments.pop("mode"), arguments.pop("seam")
+    template = Template(arguments.pop("copier"), arguments.pop("answers_file"))
     options = Options(Path.cwd(), **arguments)
-    said: set[str] = set()
-    for seam in SEAMS:
-        if only is None or only in seam.files:
-            message = wire(seam, options, mode=mode)
-            if message in said:  # a file that has two seams
-                continue
-            said.add(message)
-            # the diff is for a file or a pager
-            print(
-                message,
-                end="\n" * bool(message) if mode != "diff" else "",
-                file=sys.stdout if mode == "diff" else sys.stderr,
-            )
+    if mode in ("remove", "remove-all"):
+        problem = rendered.refusal(options.root)
+        if problem:
+            sys.exit(f"The queue was left as it is: {problem}.")
+        try:
+            for message in leave(options, template, everything=mode == "remove-all"):
+                _say(message)
+        except CannotTellError as exc:
+            sys.exit(f"The queue was left as it is: {exc}.")
+        return
+    drafts: dict[str, bytes] = {}
+    messages = [
+        wire(seam, options, mode=mode, drafts=drafts)
+        for seam in SEAMS
+        if only is None or only in seam.files
+    ]
     if only is None and mode in ("write", "check"):
-        for message in (tasks_to_change(options), env_to_change(options)):
-            print(message, end="\n" * bool(message), file=sys.stderr)
+        messages += [tasks_to_change(options), env_to_change(options)]
+    if only is None and mode == "check":
+        messages.append(dropped_edits(options, template))
+    for message in dict.fromkeys(messages):  # a file may have two seams
+        _say(message)
+    for name, draft in drafts.items():
+        print(diff(name, (options.root / name).read_bytes(), draft), end="")
+
+
+def _say(message: str) -> None:
+    """Print what there is; the diff has stdout for itself."""
+    if message:
+        print(message, file=sys.stderr)
 
 
 if __name__ == "__main__":

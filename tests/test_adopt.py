@@ -98,13 +98,85 @@ def test_an_old_field_that_says_something_else_is_explained(old: Shop) -> None:
     assert (old / "settings.py").read_text() == settings
 
 
-def test_leaving(shop: Shop) -> None:
+def leave(shop: Shop, mode: str = "remove", *arguments: str) -> str:
+    """The command of docs/updating.md, without the download of Copier."""
+    page = (TEMPLATE / "docs/updating.md").read_text().split("## Leaving")[1]
+    [command] = re.findall(r"```bash\nuvx --with \S+ (.*)\n```", page)
+    words = command.replace("mode=remove", f"mode={mode}").split()
+    done = run([*words, *arguments], cwd=shop.root, check=False)
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("paxx_commands", "arguments"),
+    [
+        ([], []),
+        ([], ["package=services", "include_compose_worker=no", "include_jobs_page=no"]),
+        ([], ["redis_db=4", "max_jobs=7", "include_cron_examples=no"]),
+        (
+            ["infra add redis", "infra add metrics", "deploy add linux-server"],
+            ["job_timeout=9"],
+        ),
+        (["deploy add linux-server"], ["include_jobs_page=no", "package=core"]),
+    ],
+    ids=["defaults", "services", "other numbers", "all of Paxx", "deployed"],
+)
+@pytest.mark.slow
+def test_leaving_gives_back_the_project_as_it_was(
+    shop: Shop, paxx: Path, paxx_commands: list[str], arguments: list[str]
+) -> None:
+    for command in paxx_commands:
+        shop.paxx(paxx, *command.split())
     before = shop.git("rev-parse", "HEAD").strip()
-    environment = (shop / ".env").read_text()
+    environment = (shop / ".env").read_bytes()
+    shop.copy(*(part for answer in arguments for part in ("-d", answer)))
+    assert "Kept" not in leave(shop)
+    shop.git("add", "-A")
+    assert shop.git("diff", "--cached", before) == ""
+    assert (shop / ".env").read_bytes() == environment
+
+
+def test_leaving_keeps_what_the_user_has_changed(own_shop_with_queue: Shop) -> None:
+    shop = own_shop_with_queue
+    for name in ("core/tasks.py", "core/arq.py"):
+        with (shop / name).open("a") as file:
+            file.write("# mine\n")
+    (shop / "features/mail.py").write_text("from core.arq import enqueue\n")
+    main = (shop / "main.py").read_text()
+    main = main.replace("await close_pool()", "await close_pool(); print()")
+    (shop / "main.py").write_text(main)
+    assert "there are changes: commit or stash them first" in leave(shop)
+    assert (shop / "core/arq_worker.py").exists()
+    shop.commit()
+    output = leave(shop)
+    assert "Kept, since you have changed it: core/arq.py, core/tasks.py" in output
+    assert "main.py was left as it is: it uses close_pool in a way of its" in output
+    assert "features/mail.py:1:from core.arq import enqueue" in output
+    assert not (shop / "core/arq_worker.py").exists()
+    assert not (shop / "core/arq_static").exists()
+    shop.git("reset", "-q", "--hard")
+    assert "deleted  core/tasks.py" in leave(shop, "remove-all")
+    assert "there is no .copier-answers.yml" in leave_again(shop)
+
+
+def leave_again(shop: Shop) -> str:
+    shop.commit()
+    done = copier(
+        *("copy", "--trust", "--defaults", "-d", "mode=remove", shop.template, "."),
+        cwd=shop.root,
+        check=False,
+    )
+    assert done.returncode != 0
+    return done.stderr
+
+
+def test_an_empty_file_that_was_there_before_is_kept(shop: Shop) -> None:
+    (shop / "services").mkdir()
+    (shop / "services/__init__.py").touch()
+    shop.commit()
+    before = shop.git("rev-parse", "HEAD").strip()
     shop.copy()
-    leaving = (TEMPLATE / "README.md").read_text().split("## Leaving")[1]
-    script = re.findall(r"```bash\n(.*?)```", leaving, re.DOTALL)[0]
-    run(["bash", "-ec", script], cwd=shop.root)
-    assert shop.git("diff", before) == ""
-    assert shop.git("status", "--porcelain", "--ignored", "-uall").count("??") == 0
-    assert (shop / ".env").read_text() == environment
+    leave(shop)
+    shop.git("add", "-A")
+    assert shop.git("diff", "--cached", before) == ""

@@ -93,6 +93,7 @@ def test_a_file_of_the_users_own(shop: Shop) -> None:
     assert "core/arq_worker.py: not of this template" in error
 
 
+@pytest.mark.slow
 def test_a_copy_over_what_is_not_committed(own_shop_with_queue: Shop) -> None:
     shop = own_shop_with_queue
     path = shop / "core/arq.py"
@@ -104,6 +105,7 @@ def test_a_copy_over_what_is_not_committed(own_shop_with_queue: Shop) -> None:
     assert "# mine" not in path.read_text()
 
 
+@pytest.mark.slow
 def test_outside_git_it_only_warns(shop: Shop) -> None:
     run(["rm", "-rf", ".git"], cwd=shop.root)
     env = {"GIT_CEILING_DIRECTORIES": os.fspath(shop.root.parent)}

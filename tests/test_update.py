@@ -248,7 +248,7 @@ COMPOSE = "docker-compose.override.yml"
 def test_an_ignored_file_is_neither_overwritten_nor_deleted(
     ignoring: Shop, versions: Path, arguments: list[str]
 ) -> None:
-    mine = edit(ignoring, COMPOSE, "interval: 30s", "interval: 7s")
+    mine = edit(ignoring / COMPOSE, "interval: 30s", "interval: 7s")
     [path] = (versions / "template").glob("*worker_file*")
     path.write_text(path.read_text().replace("45s", "50s"))
     release(versions, "v2.0.0")
@@ -266,7 +266,7 @@ def test_an_ignored_file_is_neither_overwritten_nor_deleted(
 def test_an_ignored_file_that_is_the_same_is_no_reason_to_refuse(
     ignoring: Shop, versions: Path
 ) -> None:
-    change(versions, "v2.0.0")
+    release_v2(versions)
     ignoring.update()
     assert changed(ignoring) == ["core/arq.py"]
 
@@ -288,10 +288,10 @@ def test_an_update_of_what_is_no_paxx_project_any_more(
     """It is not refused: what is missing is reported."""
     (shop1 / "app").mkdir()
     shop1.git("mv", "main.py", "app/main.py")
-    edit(shop1, "settings.py", "class Settings(", "class Config(")
-    edit(shop1, "settings.py", "Settings()", "Config()")
+    edit(shop1 / "settings.py", "class Settings(", "class Config(")
+    edit(shop1 / "settings.py", "Settings()", "Config()")
     shop1.commit()
-    change(versions, "v2.0.0")
+    release_v2(versions)
     output = shop1.update()
     assert changed(shop1) == ["core/arq.py"]
     assert "main.py was left as it is: there is no such file" in output
@@ -310,10 +310,35 @@ def test_an_update_of_what_is_no_paxx_project_any_more(
 def test_a_spoilt_answers_file(
     shop1: Shop, versions: Path, old: str, new: str, said: str
 ) -> None:
-    edit(shop1, ".copier-answers.yml", old, new)
+    edit(shop1 / ".copier-answers.yml", old, new)
     shop1.commit()
-    change(versions, "v2.0.0")
+    release_v2(versions)
     assert said in refused(shop1).replace("\n", " ")
+
+
+def test_edits_in_a_file_that_goes_are_named(shop1: Shop) -> None:
+    edit(shop1 / "core/arq.py", "7 * 24 *", "1 * 24 *")
+    shop1.commit()
+    output = shop1.update("-d", "package=services")
+    assert "core/arq.py is gone, and with it what you had changed there" in output
+    assert "core/arq_worker.py is gone" not in output
+
+
+def test_a_preview_changes_nothing(shop: Shop) -> None:
+    page = (TEMPLATE / "docs/updating.md").read_text()
+    [command] = re.findall(r"```bash\nuvx --with \S+ (.*mode=diff.*)\n```", page)
+    words = command.replace("gh:org/paxx-arq", str(shop.template)).split()
+    done = run(words, cwd=shop.root)
+    assert shop.git("status", "--porcelain") == ""
+    assert "And these files: " in done.stderr and "core/arq_worker.py" in done.stderr
+    (shop / "queue.diff").write_text(done.stdout)
+    shop.git("apply", "--exclude=.env", "queue.diff")
+    assert (
+        "class Settings(ArqSettings, BaseSettings):"
+        in (shop / "settings.py").read_text()
+    )
+    main = (shop / "main.py").read_text()
+    assert "await close_pool()" in main and "jobs_page()" in main
 
 
 # --- Answers ------------------------------------------------------------------------

@@ -296,16 +296,17 @@ def _text(path: Path) -> str:
 
 
 def env_to_change(options: Options) -> str:
-    """Where an environment file names another Redis database than the answers."""
+    """Where the environment files name another Redis database than the answers."""
+    said = []
     for name in (".env", ".env.example"):
         text = _text(options.root / name)
         match = re.search(r"^ARQ_REDIS_URL=(redis://localhost:.*/)(\d+)", text, re.M)
         if match and int(match[2]) != options.redis_db:
-            return (
+            said.append(
                 f"{name} still says ARQ_REDIS_URL={match[1]}{match[2]}, "
                 f"the queue is in database {options.redis_db}.\n"
             )
-    return ""
+    return "".join(said)
 
 
 # --- Leaving, and what an update has taken along ------------------------------------

@@ -621,3 +621,55 @@ def test_a_copy_fails_where_uv_cannot_get_the_dependencies(
     assert "ArqSettings" not in (shop / "settings.py").read_text()
     run(command, cwd=shop.root)
     assert "ArqSettings" in (shop / "settings.py").read_text()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        'env_file=".env", case_sensitive=True',
+        'env_file=".env", env_prefix="SHOP_"',
+        'env_file=".env", extra="forbid"',
+        'env_file=".env", extra="forbid", case_sensitive=True',
+    ],
+)
+@pytest.mark.slow
+def test_settings_that_read_the_environment_in_a_way_of_their_own(
+    own_shop_with_queue: Shop, config: str
+) -> None:
+    shop = own_shop_with_queue
+    (shop / "settings.py").write_text(
+        textwrap.dedent(f"""\
+        from pydantic_settings import BaseSettings, SettingsConfigDict
+
+        from core.arq_settings import ArqSettings
+
+
+        class Settings(ArqSettings, BaseSettings):
+            model_config = SettingsConfigDict({config})
+
+
+        print("URL", Settings().arq_redis_url)
+        """)
+    )
+    seam = wire.SEAMS[[it.files for it in wire.SEAMS].index((".env",))]
+    lines = seam.lines(seams.Options(shop.root, "core", 3))
+    (shop / ".env").write_text(lines + "\n")
+    assert "/3" in shop.run("python", "settings.py").partition("URL")[2]
+
+
+@pytest.mark.slow
+def test_the_wiring_runs_apart_from_the_projects_own_uv(shop: Shop) -> None:
+    """Its configuration and environment may be broken, or not be meant for ours."""
+    (shop / "uv.toml").write_text(
+        'index-url = "http://127.0.0.1:9"\nno such = setting\n'
+    )
+    (shop / ".python-version").write_text("3.8\n")
+    (shop / ".venv/bin").mkdir(parents=True)
+    (shop / ".venv/pyvenv.cfg").write_text("home = /nowhere\nversion = 3.8\n")
+    (shop / ".venv/bin/python").write_text("#!/bin/sh\nexit 3\n")
+    (shop / ".venv/bin/python").chmod(0o755)
+    (shop / "libcst.py").write_text("raise SystemExit('not this one')\n")
+    with (shop / "pyproject.toml").open("a") as file:
+        file.write('\n[tool.uv]\nrequired-version = ">=999"\n')
+    shop.commit()
+    assert "wired  main.py" in shop.copy()

@@ -1,0 +1,43 @@
+"""What is read from a project, without Copier."""
+
+from pathlib import Path
+
+import pytest
+from paxx import Project
+
+
+def project(root: Path, compose: str) -> Project:
+    (root / "docker-compose.yml").write_text(compose)
+    return Project(root)
+
+
+@pytest.mark.parametrize(
+    ("service", "found"),
+    [
+        ("cache: {image: redis}", "cache"),
+        ("cache: {image: 'redis:7-alpine'}", "cache"),
+        ("cache: {image: 'registry.local:5000/library/redis@sha256:0'}", "cache"),
+        ("cache: {image: 'bitnami/valkey:8'}", "cache"),
+        ("cache: {image: '${REDIS_IMAGE:-redis:7}'}", "cache"),
+        ("redis: {build: ./redis}", "redis"),
+        ("ui: {image: 'redis/redisinsight:2'}", ""),
+        ("ui: {image: 'rediscommander/redis-commander'}", ""),
+        ("metrics: {image: 'oliver006/redis_exporter:v1'}", ""),
+        (
+            "metrics: {image: oliver006/redis_exporter}\n  cache: {image: redis}",
+            "cache",
+        ),
+    ],
+)
+def test_the_redis_of_a_compose_file(tmp_path: Path, service: str, found: str) -> None:
+    assert project(tmp_path, f"services:\n  {service}\n").redis_service == found
+
+
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [("app: {build: .}", "worker"), ("worker: {image: celery}", "arq-worker")],
+)
+def test_the_workers_service_takes_nobodys_name(
+    tmp_path: Path, service: str, name: str
+) -> None:
+    assert project(tmp_path, f"services:\n  {service}\n").worker_service == name

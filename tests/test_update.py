@@ -364,7 +364,8 @@ def test_an_answer_turned_off_removes_what_it_added(shop1: Shop) -> None:
 def test_an_environment_file_with_another_database_is_pointed_out(shop1: Shop) -> None:
     output = shop1.update("-d", "redis_db=4")
     assert changed(shop1) == ["core/arq_settings.py", "docker-compose.override.yml"]
-    assert ".env still says ARQ_REDIS_URL=redis://localhost:" in output
+    for name in (".env", ".env.example"):
+        assert f"\n{name} still says ARQ_REDIS_URL=redis://localhost:" in output
 
 
 def test_a_compose_file_that_came_later(shop: Shop, versions: Path) -> None:

@@ -69,7 +69,9 @@ def test_tasks_and_calls(own_shop_with_queue: Shop, redis_url: str) -> None:
 
 
 def test_the_first_job(own_shop_with_queue: Shop, redis_url: str) -> None:
-    code = block("123)\nawait job.result()").replace("await job.r", "result = await job.r")
+    code = block("123)\nawait job.result()").replace(
+        "await job.r", "result = await job.r"
+    )
     with own_shop_with_queue.worker(redis_url):
         assert own_shop_with_queue.python(code, redis_url)["user_id"] == 123
 

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyte>=0.8", "rich>=14"]
+# dependencies = ["pyte>=0.8", "rich>=14", "redis>=5.2,<6"]
 # ///
 """Makes docs/session.svg and docs/diff.svg from a real run in a real terminal.
 

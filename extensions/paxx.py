@@ -141,6 +141,11 @@ class Project:
         return any((up / ".git").exists() for up in (self.root, *self.root.parents))
 
     @cached_property
+    def dirty(self) -> bool:
+        """Are there changes that are not committed?"""
+        return bool(_git(self.root, "status", "--porcelain"))
+
+    @cached_property
     def structlog(self) -> bool:
         """Does it have Paxx's configure_logging, and the settings for it?"""
         return "def configure_logging(" in self.text("core/logging.py") and all(

@@ -116,3 +116,11 @@ def test_outside_git_it_only_warns(shop: Shop) -> None:
     ).stderr
     assert "not in git" in output
     assert (shop / "core/arq.py").exists()
+
+
+def test_changes_that_are_not_committed_are_noted_before_the_first_question(
+    shop: Shop,
+) -> None:
+    note = "there are changes that are not committed"
+    (shop / "notes.txt").write_text("mine\n")
+    assert note in shop.copy()

@@ -1,0 +1,320 @@
+"""What projects run beside the queue, with the real packages, each in the worker."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from support import ARQ, QUEUE, Shop, environment, indented
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def beside_env(bootstrapped: Path) -> Path:
+    """An environment with what a project needs, and what may be beside it."""
+    project = tomllib.loads((bootstrapped / "pyproject.toml").read_text())["project"]
+    return environment(
+        "beside",
+        [
+            *project["dependencies"],
+            *(ARQ, "aiosqlite", "httpx", "pytest", "pytest-asyncio"),
+            *("sentry-sdk>=2.75,<3", "opentelemetry-sdk"),
+            *("opentelemetry-instrumentation-arq==0.50b1", "arq-prometheus==0.3.0"),
+            *("fastapi-arq==0.3.0", "z4j-arq==1.13.0", "fakeredis[lua]>=2.40"),
+            *("dishka>=1.10", "modern-di-arq>=4.1", "time-machine", "freezegun"),
+        ],
+    )
+
+
+@pytest.fixture
+def shop(shop_with_queue: Shop, beside_env: Path, tmp_path: Path) -> Shop:
+    """A project with the queue, to be changed at will."""
+    own = shop_with_queue.copy_to(tmp_path / "shop")
+    own.env = beside_env
+    return own
+
+
+def burst(shop: Shop, url: str, **env: str) -> str:
+    """Run the worker until the queue is empty; what it prints."""
+    env = {**shop.settings(url), **env}
+    return shop.run("arq", "core.tasks.WorkerSettings", "--burst", env=env)
+
+
+# --- Sentry ---------------------------------------------------------------------------
+
+SENTRY_INIT = """
+    import json
+    import os
+
+    import sentry_sdk
+    from sentry_sdk.transport import Transport
+
+
+    class Recording(Transport):
+        def capture_envelope(self, envelope):
+            with open(os.environ["RECORDED"], "a") as file:
+                for item in envelope.items:
+                    if item.type in ("event", "transaction"):
+                        file.write(json.dumps(item.payload.json, default=str) + "\\n")
+
+
+    sentry_sdk.init("http://key@localhost/1", transport=Recording, traces_sample_rate=1)
+"""
+
+SENTRY_TASKS = """
+    import asyncio
+
+    from arq import func
+
+    from core.arq_worker import BaseWorkerSettings, no_retry
+
+
+    async def works(ctx):
+        return 1
+
+
+    async def fails(ctx):
+        raise ValueError(f"try {ctx['job_try']}")
+
+
+    async def recovers(ctx):
+        if ctx["job_try"] == 1:
+            raise ValueError("the first try")
+
+
+    @no_retry(KeyError)
+    async def picky(ctx):
+        raise KeyError("at once")
+
+
+    async def leaves(ctx):
+        raise SystemExit(3)
+
+
+    async def stubborn(ctx):
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise ValueError("not now") from None
+
+
+    async def slow(ctx):
+        await asyncio.sleep(60)
+
+
+    class WorkerSettings(BaseWorkerSettings):
+        functions = [
+            works, fails, recovers, picky,
+            func(leaves, max_tries=1),
+            func(slow, timeout=0.1),
+            func(stubborn, timeout=0.1),
+        ]
+        retry_delay = 0.05
+"""
+
+
+def recorded(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("order", ["init first", "init last"])
+def test_sentry_has_one_event_of_a_job_that_failed_for_good(
+    shop: Shop, redis_url: str, tmp_path: Path, order: str
+) -> None:
+    parts = [indented(SENTRY_INIT, 0), indented(SENTRY_TASKS, 0)]
+    shop.write_tasks("\n\n".join(parts if order == "init first" else parts[::-1]))
+    tasks = ["works", "fails", "recovers", "picky", "leaves", "slow", "stubborn"]
+    shop.python(
+        f"""
+        for name in {[*tasks, "gone"]}:
+            await enqueue(name, _job_id=name)
+        result = 0
+        """,
+        redis_url,
+    )
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd(QUEUE, {"expired": 1})
+        client.set("arq:retry:works", 3)  # as three killed workers leave it
+    log = burst(shop, redis_url, RECORDED=str(tmp_path / "recorded"))
+    events = [one for one in recorded(tmp_path / "recorded") if "exception" in one]
+    errors = {}
+    for event in events:
+        last = event["exception"]["values"][-1]
+        errors.setdefault(event["tags"]["arq_task_id"], []).append(
+            f"{last['type']}: {last['value']}"
+        )
+    killed = "its worker was killed, or cut off from Redis, while it ran"
+    assert errors == {
+        "works": [f"JobExecutionFailed: max 3 retries exceeded: {killed}"],
+        "fails": ["ValueError: try 3"],
+        "picky": ["KeyError: 'at once'"],
+        "leaves": ["SystemExit: 3"],
+        "slow": ["TimeoutError: "],
+        "stubborn": ["TimeoutError: "],
+        "gone": ["JobExecutionFailed: function 'gone' not found"],
+        "expired": ["JobExecutionFailed: job expired"],
+    }, log
+    fails = next(one for one in events if one["tags"]["arq_task_id"] == "fails")
+    crumbs = [one["message"] for one in fails["breadcrumbs"]["values"]]
+    assert "ValueError: try 2" in crumbs
+    assert fails["transaction"] == "fails"
+
+
+def test_sentry_follows_a_request_into_its_job(
+    shop: Shop, redis_url: str, tmp_path: Path
+) -> None:
+    shop.write("recording.py", SENTRY_INIT)
+    shop.write_tasks("import recording  # noqa: F401\n" + indented(SENTRY_TASKS, 0))
+    env = {"RECORDED": str(tmp_path / "recorded")}
+    trace_id = shop.python(
+        """
+        import recording
+
+        with recording.sentry_sdk.start_transaction(name="request") as request:
+            await enqueue("works")
+            await enqueue_many("recovers", [{}])
+        result = request.trace_id
+        """,
+        redis_url,
+        env=env,
+    )
+    burst(shop, redis_url, **env)
+    found = [
+        one for one in recorded(tmp_path / "recorded") if one.get("spans") is not None
+    ]
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for one in found:
+        assert one["contexts"]["trace"]["trace_id"] == trace_id
+        by_name.setdefault(one["transaction"], []).append(one)
+    assert {name: len(by_name[name]) for name in by_name} == {
+        "request": 1,
+        "works": 1,
+        "recovers": 2,
+    }
+    spans = {span["description"]: span for span in by_name["request"][0]["spans"]}
+    assert spans["works"]["op"] == "queue.submit.arq"
+    trace = by_name["works"][0]["contexts"]["trace"]
+    assert trace["parent_span_id"] == spans["works"]["span_id"]
+    assert trace["status"] == "ok"
+    statuses = [one["contexts"]["trace"]["status"] for one in by_name["recovers"]]
+    assert statuses == ["aborted", "ok"]
+
+
+# --- OpenTelemetry --------------------------------------------------------------------
+
+OTEL_SETUP = """
+    import json
+    import os
+
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+    from opentelemetry.instrumentation.arq import ArqInstrumentor
+
+
+    class Recording(SpanExporter):
+        def export(self, spans):
+            with open(os.environ["RECORDED"], "a") as file:
+                for span in spans:
+                    file.write(span.to_json(indent=None) + "\\n")
+
+
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(Recording()))
+    trace.set_tracer_provider(provider)
+    tracer = trace.get_tracer("shop")
+    if "INSTRUMENTED" in os.environ:
+        ArqInstrumentor().instrument()
+"""
+
+OTEL_TASKS = """
+    import recording  # noqa: F401
+    from datetime import datetime
+
+    from pydantic import BaseModel
+
+    from core.arq_worker import BaseWorkerSettings
+
+
+    class Order(BaseModel):
+        at: datetime
+
+
+    async def works(ctx, order: Order):
+        with recording.tracer.start_as_current_span("inside"):
+            return order.at
+
+
+    async def recovers(ctx):
+        if ctx["job_try"] == 1:
+            raise ValueError("the first try")
+
+
+    def in_a_thread(ctx):
+        with recording.tracer.start_as_current_span("inside a thread"):
+            return 1
+
+
+    class WorkerSettings(BaseWorkerSettings):
+        functions = [works, recovers, in_a_thread]
+        retry_delay = 0.05
+"""
+
+
+@pytest.mark.parametrize("instrumented", [False, True])
+def test_a_trace_goes_from_the_request_through_its_jobs(
+    shop: Shop, redis_url: str, tmp_path: Path, instrumented: bool
+) -> None:
+    shop.write("recording.py", OTEL_SETUP)
+    shop.write_tasks(OTEL_TASKS)
+    env = {"RECORDED": str(tmp_path / "recorded")}
+    if instrumented:
+        env["INSTRUMENTED"] = "1"
+    shop.python(
+        """
+        from datetime import datetime
+
+        import recording
+
+        with recording.tracer.start_as_current_span("request"):
+            await enqueue("works", {"at": datetime(2026, 1, 1)})
+            await enqueue_many("recovers", [{}])
+            await enqueue("in_a_thread")
+            pool = await get_pool()  # as arq's users do, with what is patched into it
+            await pool.enqueue_job("recovers")
+        result = 0
+        """,
+        redis_url,
+        env=env,
+    )
+    log = burst(shop, redis_url, **env)
+    spans = recorded(tmp_path / "recorded")
+    by_id = {one["context"]["span_id"]: one for one in spans}
+    lines = [
+        f"{by_id[one['parent_id']]['name']} > {one['name']}"
+        for one in spans
+        if one["parent_id"]
+    ]
+    # arq's own enqueue_job takes nothing along, unless it is instrumented
+    wanted = [
+        "enqueue works > works",
+        "enqueue recovers > recovers",
+        "enqueue recovers > recovers",
+        "enqueue in_a_thread > in_a_thread",
+        "in_a_thread > inside a thread",
+        "request > enqueue works",
+        "request > enqueue recovers",
+        "request > enqueue in_a_thread",
+        "works > inside",
+    ]
+    if instrumented:
+        wanted += ["request > recovers", "recovers > recovers", "recovers > recovers"]
+    assert sorted(lines) == sorted(wanted), log
+    kinds = {one["name"]: one["kind"] for one in spans}
+    assert kinds["in_a_thread"] == "SpanKind.CONSUMER"
+    failed = [one for one in spans if one["status"]["status_code"] == "ERROR"]
+    assert {one["name"] for one in failed} == {"recovers"}
+    assert "the first try" in failed[0]["status"]["description"]

@@ -6,12 +6,14 @@ needs (both want Python 3.12, but run on 3.11).
 
 import functools
 import os
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from faults import TASKS, Faults
 from support import (
     ARQ,
     PAXX,
@@ -207,3 +209,34 @@ def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
     server.start()
     yield server
     server.stop()
+
+
+# --- Workers and what breaks ------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def fault_shop(shop_with_queue: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A project with the tasks of faults.py. Not to be changed."""
+    root = tmp_path_factory.mktemp("faults") / "shop"
+    shutil.copytree(shop_with_queue.root, root)
+    shop = Shop(root, shop_with_queue.env, shop_with_queue.template)
+    shop.write_tasks(TASKS)
+    return shop
+
+
+@pytest.fixture
+def faults(fault_shop: Shop, redis_url: str, tmp_path: Path) -> Iterator[Faults]:
+    """That project's workers, on a server that stays as it is."""
+    found = Faults(fault_shop, redis_url, tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def own_faults(
+    fault_shop: Shop, own_redis: OwnRedis, tmp_path: Path
+) -> Iterator[Faults]:
+    """That project's workers, on a server that may be broken."""
+    found = Faults(fault_shop, own_redis.url, tmp_path)
+    yield found
+    found.close()

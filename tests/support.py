@@ -360,8 +360,24 @@ class OwnRedis:
                     raise
                 time.sleep(0.05)
 
+    def freeze(self) -> None:
+        """It keeps its connections, and answers nothing."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        assert self.process
+        self.process.kill()
+        self.process.wait(20)
+        self.process = None
+
     def stop(self) -> None:
         if self.process is not None:
+            self.thaw()
             self.process.terminate()
             self.process.wait(20)
             self.process = None

@@ -1,0 +1,222 @@
+"""A claim is a lease, the head of the queue is free work, and time is Redis' own."""
+
+import os
+import re
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pytest
+from faults import QUEUE, Faults
+from support import Shop
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_killed_workers_jobs_run_again_when_its_lease_ends(faults: Faults) -> None:
+    first = faults.start(lease=1, job_timeout=3600)
+    job_id = faults.put("once_slow", "a")
+    faults.wait_started("a")
+    first.kill()
+    second = faults.start(lease=1, job_timeout=3600)
+    assert faults.wait_result(job_id)["r"] == second.pid
+    assert [event.pid for event in faults.events("a", "start")] == [
+        first.pid,
+        second.pid,
+    ]
+    assert faults.queued() == 0
+    assert not faults.client.exists(f"arq:in-progress:{job_id}", f"arq:retry:{job_id}")
+
+
+def test_a_lease_is_a_minute_and_renewed_while_the_job_runs(faults: Faults) -> None:
+    faults.start(job_timeout=3600)
+    job_id = faults.put("once_slow", "a")
+    faults.wait_started("a")
+    assert 50_000 < faults.client.pttl(f"arq:in-progress:{job_id}") <= 60_000
+    ends = faults.client.zscore(QUEUE, job_id) - faults.now()
+    assert 50_000 < ends <= 60_000
+    faults.workers[-1].stop()
+
+    faults.client.flushdb()
+    faults.start_many(2, lease=1, max_jobs=1)
+    renewed = faults.put("job", "renewed", 3.5)
+    assert faults.wait_result(renewed)["s"]
+    assert len(faults.events("renewed", "start")) == 1
+
+
+@pytest.mark.parametrize("how", ["frozen", "blocked"])
+def test_who_lost_its_lease_cannot_finish_the_job(faults: Faults, how: str) -> None:
+    workers = faults.start_many(2, lease=1, max_jobs=3)
+    if how == "frozen":
+        jobs = {
+            "ends": faults.put("once_slow", "ends", 0.5),
+            "fails": faults.put("once_slow", "fails", 0.5, error="ValueError"),
+        }
+    else:
+        jobs = {"blocks": faults.put("block", "blocks", 5)}
+    for name in jobs:
+        faults.wait_started(name)
+    first, second = workers
+    if faults.events(next(iter(jobs)))[0].pid != first.pid:
+        first, second = second, first
+    if how == "frozen":
+        first.freeze()
+    for job_id in jobs.values():
+        assert faults.wait_result(job_id)["r"] == second.pid
+    if how == "frozen":
+        first.thaw()
+    else:
+        faults.wait(lambda: len(faults.events("blocks", "end")) == 2)
+        first.wait_for("blocked")
+        seconds = re.search(r"blocked.*?(\d+(\.\d+)?) ?s", first.text)
+        assert seconds and 3.5 < float(seconds[1]) < 30
+    assert first.stop() == 0  # it has dealt with its jobs now
+    for name, job_id in jobs.items():
+        result = faults.result(job_id)
+        assert (result["s"], result["r"]) == (True, second.pid)
+        assert len(faults.events(name, "start")) == 2
+        assert not faults.failed(job_id)
+    assert faults.queued() == 0
+    assert not faults.client.keys("arq:retry:*")
+    assert not faults.client.keys("arq:in-progress:*")
+
+
+def calls(faults: Faults, *commands: str) -> int:
+    """How many of these commands there were, or of all; those in scripts too."""
+    stats = faults.client.info("commandstats")
+    return sum(
+        stat["calls"]
+        for name, stat in stats.items()
+        if not commands or name.removeprefix("cmdstat_") in commands
+    )
+
+
+def test_running_jobs_are_not_in_the_way(faults: Faults) -> None:
+    """Counted in Redis' commands, which do not depend on the machine."""
+    faults.start(poll_delay=600)
+
+    def cost(name: str) -> int:
+        before = calls(faults)
+        for n in range(20):
+            faults.put("job", f"{name}-{n}")
+            faults.wait_started(f"{name}-{n}")
+        return calls(faults) - before
+
+    alone = cost("alone")
+    faults.workers[0].freeze()  # the other one is to take these
+    faults.start(max_jobs=5000, poll_delay=600)
+    faults.put_many([(f"held-{n}", "hang", (), {}) for n in range(5000)])
+    faults.wait(lambda: len(faults.client.keys("arq:in-progress:*")) == 5000, 40)
+    faults.workers[1].freeze()
+    faults.workers[0].thaw()
+    assert cost("beside") < 2 * alone
+
+
+def test_an_enqueue_asks_nothing_of_busy_workers(faults: Faults) -> None:
+    for n in range(2):
+        faults.start(max_jobs=1, poll_delay=600)
+        faults.put("once_slow", f"busy-{n}")
+        faults.wait_started(f"busy-{n}")
+
+    before = calls(faults, *SCRIPTS)
+    jobs = [faults.put("plain", n) for n in range(200)]
+    assert calls(faults, *SCRIPTS) - before < 10
+    assert faults.client.zcount(QUEUE, "-inf", faults.now()) == len(jobs)
+
+
+SCRIPTS = ("eval", "evalsha", "fcall")
+
+STOCK = """
+    import asyncio
+
+    import arq.worker
+    Worker = arq.worker.Worker  # before ours takes its place
+    from core import tasks
+    from core.arq_serializer import deserialize, serialize
+    from settings import settings
+    from core.arq import get_redis_settings
+
+    async def main():
+        worker = Worker(
+            [tasks.job], queue_name="arq:queue:faults", poll_delay=0.02,
+            redis_settings=get_redis_settings(), max_jobs=10,
+            job_serializer=serialize, job_deserializer=deserialize,
+        )
+        assert type(worker).__module__ == "arq.worker"
+        await worker.async_run()
+
+    asyncio.run(main())
+"""
+
+
+def test_arqs_own_worker_shares_the_queue(faults: Faults, fault_shop: Shop) -> None:
+    total = 1000
+    stock = subprocess.Popen(
+        [fault_shop.env / "bin/python", "-c", textwrap.dedent(STOCK)],
+        cwd=fault_shop.root,
+        env={
+            **os.environ,
+            **fault_shop.settings(faults.url),
+            "EVENTS": str(faults.file),
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=(faults.directory / "stock.log").open("w"),
+    )
+    try:
+        ours = faults.start()
+        warm = 0
+        while not any(event.pid == stock.pid for event in faults.events()):
+            faults.put("job", f"warm-{warm}", 0.1)
+            faults.wait_started(f"warm-{warm}")
+            warm += 1
+            assert stock.poll() is None, (faults.directory / "stock.log").read_text()
+        faults.put_many([(f"j{n}", "job", (n, 0.02), {}) for n in range(total)])
+        faults.wait_drained(60)
+        ends = [event for event in faults.events(what="end") if event.name.isdigit()]
+        assert sorted(int(event.name) for event in ends) == list(range(total))
+        by_stock = sum(event.pid == stock.pid for event in ends)
+        assert 0 < by_stock < total
+        assert ours.lives
+    finally:
+        stock.terminate()
+        stock.wait(10)
+
+
+def test_a_job_of_a_killed_arq_worker_is_taken_when_its_claim_ends(
+    faults: Faults,
+) -> None:
+    faults.start()
+    faults.client.set("arq:in-progress:a", "1", px=2000)
+    faults.put("job", "a", job_id="a")
+    faults.put("job", "b", job_id="b")
+    faults.wait_result("b")
+    assert not faults.events("a")
+    assert faults.wait_result("a")["s"]
+    assert len(faults.events("a", "start")) == 1
+
+
+@pytest.mark.parametrize("skew", [-30, 30])
+def test_time_is_redis_own(faults: Faults, tmp_path: Path, skew: int) -> None:
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock/sitecustomize.py").write_text(
+        "import time\n"
+        "_true = time.time\n"
+        f"time.time = lambda: _true() + {skew}\n"
+        f"_true_ns = time.time_ns\n"
+        f"time.time_ns = lambda: _true_ns() + {skew} * 1_000_000_000\n"
+    )
+    path = f"{tmp_path / 'clock'}:{faults.shop.root}"
+    worker = faults.start(env={"PYTHONPATH": path}, lease=2)
+    faults.put("job", "now", 3)
+    faults.wait_started("now", timeout=5)
+    started = faults.events("now", "start")[0]
+    assert abs(started.at - faults.now() / 1000 - skew) < 5  # the clock is wrong
+    due = faults.now() + 1500
+    faults.put("job", "later", due_in=1.5)
+    faults.wait_started("later", timeout=5)
+    assert faults.now() >= due
+    faults.put("fail", "again", "ValueError", times=1, job_id="again")
+    assert faults.wait_result("again", 5)["r"] == 2
+    faults.wait(lambda: faults.events("now", "end"))
+    assert len(faults.events("now", "start")) == 1
+    assert worker.lives

@@ -221,6 +221,8 @@ def wire(
             return ""
         if unwanted:
             return f"{name} has lines too many. Take out:\n\n{seam.lines(options)}\n"
+        if mode == "check" and len(result) < len(source):
+            return f"{name} has lines too many:\n\n{diff(name, source, result)}"
         if mode == "check":
             return f"{name} lacks the queue's lines:\n\n{seam.lines(options)}\n"
         if mode == "diff":
@@ -293,6 +295,19 @@ def tasks_to_change(options: Options) -> str:
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def client_to_restore(options: Options) -> str:
+    """Where `paxx ext add arq` has been run on ours."""
+    name = f"{options.package}/arq.py"
+    text = _text(options.root / name)
+    if not text or "copier update" in text:
+        return ""
+    return (
+        f"{name} is not the template's any more: `paxx ext add arq` replaces it, and "
+        f"tasks.py.\nGet yours back from git, or the template's with `copier recopy "
+        "--overwrite`.\n"
+    )
 
 
 def env_to_change(options: Options) -> str:
@@ -399,7 +414,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if only is None or only in seam.files
     ]
     if only is None and mode in ("write", "check"):
-        messages += [tasks_to_change(options), env_to_change(options)]
+        messages += [client_to_restore(options), tasks_to_change(options)]
+        messages.append(env_to_change(options))
     if only is None and mode == "check":
         messages.append(dropped_edits(options, template))
     for message in dict.fromkeys(messages):  # a file may have two seams

@@ -98,6 +98,20 @@ def test_an_old_field_that_says_something_else_is_explained(old: Shop) -> None:
     assert (old / "settings.py").read_text() == settings
 
 
+@pytest.mark.slow
+def test_paxx_ext_add_arq_on_ours(shop: Shop, paxx: Path) -> None:
+    shop.paxx(paxx, "infra", "add", "redis")
+    shop.copy()
+    good = shop.git("rev-parse", "HEAD").strip()
+    shop.paxx(paxx, "ext", "add", "arq")
+    output = shop.update()
+    assert "services/arq.py is not the template's any more" in output
+    assert "settings.py has lines too many" in output
+    assert '-    arq_redis_url: str = "redis://localhost:6379/1"' in output
+    copier("recopy", "--trust", "--defaults", "--overwrite", cwd=shop.root)
+    assert shop.git("diff", "--name-only", good).split() == ["services/tasks.py"]
+
+
 def leave(shop: Shop, mode: str = "remove", *arguments: str) -> str:
     """The command of docs/updating.md, without the download of Copier."""
     page = (TEMPLATE / "docs/updating.md").read_text().split("## Leaving")[1]

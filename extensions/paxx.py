@@ -441,6 +441,11 @@ class PaxxProject(ContextHook):
         context["refuse_losses"] = lambda: self._refuse_losses(context)
         context["rendered_files"] = lambda: sorted(self._rendered(context))
         context["ignored_files"] = lambda: _ignored(root, [*self._rendered(context)])
+        mode = conf["data"].get("mode", "write")
+        if context.get("_stage") == "before" and mode != "write":  # of an update
+            raise UserMessageError(
+                f"mode={mode}: it is for `copier copy` and `recopy`."
+            )
         answers_file = str(conf["answers_file"])
         # empty while Copier is finding out what it is
         if answers_file and context["_copier_phase"] == "prompt":

@@ -316,6 +316,10 @@ def test_a_spoilt_answers_file(
     assert said in refused(shop1).replace("\n", " ")
 
 
+def test_leaving_is_no_update(shop1: Shop) -> None:
+    assert "mode=remove: it is for" in refused(shop1, "-d", "mode=remove")
+
+
 def test_edits_in_a_file_that_goes_are_named(shop1: Shop) -> None:
     edit(shop1 / "core/arq.py", "7 * 24 *", "1 * 24 *")
     shop1.commit()

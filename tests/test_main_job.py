@@ -1,10 +1,13 @@
 """The main job, end to end: a real project, a real Redis, a real worker."""
 
+import json
+import os
 import re
 from contextlib import suppress
 
 import pytest
-from support import Shop, run, wait_for
+import redis
+from support import QUEUE, Shop, run, wait_for
 
 ROUTE = """
     from typing import Annotated
@@ -105,6 +108,13 @@ def test_watch_runs_the_changed_code(own_shop_with_queue: Shop, redis_url: str) 
         assert own_shop_with_queue.python(code, redis_url)["status"] == "resent"
         assert worker.process.pid == pid
         assert worker.process.poll() is None
+        with redis.Redis.from_url(redis_url) as client:
+            [key] = client.keys(f"{QUEUE}:worker:*")
+            watched = json.loads(client.get(key))["pid"]
+            assert watched != pid
+    assert worker.process.returncode == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(watched, 0)
 
 
 @pytest.mark.slow

@@ -20,12 +20,14 @@ def beside_env(bootstrapped: Path) -> Path:
         "beside",
         [
             *project["dependencies"],
-            *(ARQ, "aiosqlite", "httpx", "pytest", "pytest-asyncio"),
+            *(ARQ, "aiosqlite", "httpx2", "jinja2"),
             *("sentry-sdk>=2.75,<3", "opentelemetry-sdk"),
             *("opentelemetry-instrumentation-arq==0.50b1", "arq-prometheus==0.3.0"),
             *("fastapi-arq==0.3.0", "z4j-arq==1.13.0", "fakeredis[lua]>=2.40"),
             *("dishka>=1.10", "modern-di-arq>=4.1", "time-machine", "freezegun"),
+            "worq-dashboard==0.5.2",  # asks for Python 3.12, but runs on 3.11
         ],
+        seed=True,
     )
 
 
@@ -318,3 +320,352 @@ def test_a_trace_goes_from_the_request_through_its_jobs(
     failed = [one for one in spans if one["status"]["status_code"] == "ERROR"]
     assert {one["name"] for one in failed} == {"recovers"}
     assert "the first try" in failed[0]["status"]["description"]
+
+
+# --- Dashboards and metrics -----------------------------------------------------------
+
+WATCHED_TASKS = """
+    from datetime import date
+
+    from core.arq_worker import BaseWorkerSettings
+
+
+    async def add(ctx, a: int, b: int):
+        return date(2026, 1, a + b)
+
+
+    async def fails(ctx):
+        raise ValueError("no luck")
+
+
+    class WorkerSettings(BaseWorkerSettings):
+        functions = [add, fails]
+        health_check_interval = 0.2
+        max_tries = 1
+"""
+
+
+def test_dashboards_see_the_jobs_and_the_worker(shop: Shop, redis_url: str) -> None:
+    shop.write_tasks(WATCHED_TASKS)
+    with shop.worker(redis_url):
+        found = shop.python(
+            f"""
+            from worq.adapters.arq import ARQAdapter
+            from z4j_arq.engine import ArqEngineAdapter
+
+            from core.arq_serializer import deserialize, serialize
+
+            await enqueue("add", 1, 2, _job_id="sum")
+            await enqueue("fails", _job_id="fails")
+            await enqueue("add", 3, 4, _job_id="later", _defer_by=60)
+            for job_id in ("sum", "fails"):
+                while (await get_job_status(job_id))["status"] != "complete":
+                    await asyncio.sleep(0.02)
+            while not await (await get_pool()).exists("{QUEUE}:health-check"):
+                await asyncio.sleep(0.02)
+            worq = ARQAdapter(
+                {redis_url!r},
+                queue_names=[{QUEUE!r}],
+                deserializer=deserialize,
+                serializer=serialize,
+            )
+            z4j = ArqEngineAdapter(
+                redis_settings=await get_pool(), queue_name={QUEUE!r}
+            )
+            result = {{
+                "health": (await worq.get_worker_health())[0].status,
+                "scheduled": [job.job_id for job in await worq.get_scheduled_jobs()],
+                "failed": [job.job_id for job in await worq.get_failed_jobs()],
+                "detail": (await worq.get_job_detail("sum")).function_name,
+                "z4j": (await z4j.reconcile_task("later")).result["engine_state"],
+            }}
+            await worq.close()
+            """,
+            redis_url,
+        )
+    assert found == {
+        "health": "ALIVE",
+        "scheduled": ["later"],
+        "failed": ["fails"],
+        "detail": "add",
+        "z4j": "pending",
+    }
+
+
+def test_arq_prometheus_reads_the_health_of_the_queue(
+    shop: Shop, redis_url: str
+) -> None:
+    shop.write_tasks("""
+        from datetime import timedelta
+
+        from arq_prometheus import ArqPrometheusMetrics
+
+        from core.arq_worker import BaseWorkerSettings
+
+
+        async def works(ctx):
+            return 1
+
+
+        async def read(ctx):
+            return ctx["metrics"].jobs_completed.collect()[0].samples[0].value
+
+
+        async def startup(ctx):
+            metrics = ArqPrometheusMetrics(
+                ctx,
+                queue_name=WorkerSettings.queue_name,
+                delay=timedelta(seconds=0.1),
+                enable_webserver=False,
+            )
+            ctx["metrics"] = await metrics.start()
+
+
+        async def shutdown(ctx):
+            await ctx["metrics"].stop()
+
+
+        class WorkerSettings(BaseWorkerSettings):
+            functions = [works, read]
+            on_startup = startup
+            on_shutdown = shutdown
+            health_check_interval = 0.2
+    """)
+    with shop.worker(redis_url) as worker:
+        complete = shop.python(
+            """
+            async def run(name):
+                return await (await enqueue(name)).result(timeout=10, poll_delay=0.02)
+
+            await run("works")
+            for _ in range(100):
+                if result := await run("read"):
+                    break
+            """,
+            redis_url,
+        )
+        assert complete >= 1, worker.text
+
+
+# --- Other ways to run tasks ----------------------------------------------------------
+
+
+def test_a_plain_worker_and_fastapi_arq(shop: Shop, redis_url: str) -> None:
+    shop.write_tasks(WATCHED_TASKS)
+    results = shop.script(
+        f"""
+        import asyncio
+
+        from arq import Worker as ArqWorker
+        from arq.connections import RedisSettings, create_pool
+        from fastapi import FastAPI
+        from fastapi.testclient import TestClient
+
+        import core.tasks
+        from core.arq_worker import Worker
+        from fastapi_arq import FastArq
+
+        settings = RedisSettings.from_dsn({redis_url!r})
+
+
+        async def double(ctx, n):
+            return 2 * n
+
+
+        async def plain():
+            pool = await create_pool(settings, default_queue_name="plain")
+            job = await pool.enqueue_job("double", 21)
+            worker = Worker(
+                functions=[double],
+                redis_settings=settings,
+                queue_name="plain",
+                burst=True,
+                handle_signals=False,
+            )
+            await worker.main()
+            await worker.close()
+            print(await job.result(timeout=5))
+            await pool.aclose()
+
+
+        app = FastAPI()
+        arq = FastArq(app, settings)
+
+
+        @arq.task()
+        async def triple(ctx, n):
+            return 3 * n
+
+
+        @app.get("/triple")
+        async def route(n: int):
+            job = await arq._arq_redis.enqueue(triple, n)
+            return await job.result(timeout=10, poll_delay=0.02)
+
+
+        asyncio.run(plain())
+        with TestClient(app) as client:
+            print(client.get("/triple?n=5").json())
+        """,
+        redis_url,
+    )
+    assert results.splitlines()[-2:] == ["42", "15"]
+
+
+def test_dependencies_are_injected_by_dishka_and_modern_di(
+    shop: Shop, redis_url: str
+) -> None:
+    shop.write_tasks("""
+        from typing import Annotated
+
+        import modern_di
+        import modern_di_arq
+        from dishka import FromDishka, Provider, Scope, make_async_container
+        from dishka.integrations.arq import inject, setup_dishka
+        from modern_di import providers
+
+        from core.arq_worker import BaseWorkerSettings
+
+
+        class Mailer:
+            sender = "shop@example.com"
+
+
+        @inject
+        async def by_dishka(ctx, n: int, mailer: FromDishka[Mailer]):
+            return f"{n} {mailer.sender}"
+
+
+        class Group(modern_di.Group):
+            mailer = providers.Factory(creator=Mailer, scope=modern_di.Scope.REQUEST)
+
+
+        @modern_di_arq.inject
+        async def by_modern_di(
+            ctx, n: int, mailer: Annotated[Mailer, modern_di_arq.FromDI(Mailer)]
+        ):
+            return f"{n} {mailer.sender}"
+
+
+        class WorkerSettings(BaseWorkerSettings):
+            functions = [by_dishka, by_modern_di]
+            max_tries = 1
+
+
+        provider = Provider(scope=Scope.REQUEST)
+        provider.provide(Mailer)
+        setup_dishka(make_async_container(provider), WorkerSettings)
+        container = modern_di.Container(groups=[Group])
+        modern_di_arq.setup_di(WorkerSettings, container)
+    """)
+    shop.python(
+        """
+        import core.tasks
+
+        for task in (core.tasks.by_dishka, core.tasks.by_modern_di):
+            await enqueue(task, 7, _job_id=task.__name__)
+        result = 0
+        """,
+        redis_url,
+    )
+    log = burst(shop, redis_url)
+    done = shop.python(
+        """
+        names = ["by_dishka", "by_modern_di"]
+        result = [(await get_job_status(name))["result"] for name in names]
+        """,
+        redis_url,
+    )
+    assert done == ["7 shop@example.com"] * 2, log
+
+
+# --- In the project's own tests -------------------------------------------------------
+
+IN_PROCESS = """
+    import asyncio
+
+    from arq.worker import create_worker
+
+    from core.arq import close_pool, enqueue, get_pool, set_pool
+    from core.tasks import WorkerSettings
+
+
+    async def run_jobs():
+        pool = await get_pool()
+        worker = create_worker(
+            WorkerSettings, redis_pool=pool, burst=True, handle_signals=False
+        )
+        await worker.main()
+"""
+
+
+def test_fakeredis_takes_the_place_of_a_server(shop: Shop) -> None:
+    shop.write_tasks(WATCHED_TASKS)
+    output = shop.script(
+        f"""
+        {indented(IN_PROCESS, 8)}
+
+        from arq import ArqRedis
+        from fakeredis.aioredis import FakeRedis
+
+        from core.arq import get_job_status
+
+
+        async def main():
+            await set_pool(ArqRedis(FakeRedis().connection_pool))
+            await enqueue("add", 1, 2, _job_id="sum")
+            await enqueue("fails", _job_id="fails")
+            await run_jobs()
+            print([(await get_job_status(id))["result"] for id in ("sum", "fails")])
+            await close_pool()
+
+
+        asyncio.run(main())
+        """,
+        "redis://localhost:1",
+    )
+    assert "[datetime.date(2026, 1, 3), 'ValueError: no luck']" in output
+
+
+@pytest.mark.parametrize(
+    "travel",
+    [
+        "import time_machine; travel = time_machine.travel('2031-05-05', tick=True)",
+        "import freezegun; travel = freezegun.freeze_time('2031-05-05', real_asyncio=True)",
+    ],
+)
+def test_jobs_run_at_another_time(shop: Shop, redis_url: str, travel: str) -> None:
+    shop.write_tasks("""
+        from datetime import datetime
+
+        from core.arq_worker import BaseWorkerSettings
+
+
+        async def year(ctx):
+            return datetime.now().year
+
+
+        class WorkerSettings(BaseWorkerSettings):
+            functions = [year]
+    """)
+    output = shop.script(
+        f"""
+        {indented(IN_PROCESS, 8)}
+
+        {travel}
+
+
+        async def main():
+            with travel:
+                job = await enqueue("year")
+                await run_jobs()
+                await set_pool(await get_pool())
+                print("year", await job.result(timeout=5))
+                await close_pool()
+
+
+        asyncio.run(main())
+        """,
+        redis_url,
+    )
+    assert "year 2031" in output

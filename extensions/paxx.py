@@ -89,6 +89,15 @@ class Project:
                 "settings.py has no `class Settings`: the queue's settings are added "
                 "to that class, so name yours Settings and run copier again."
             )
+        if self.settings_file and not re.search(
+            r"^(settings *[:=]|from [\w.]+ import (\([^)]*|.*)(\bsettings\b|\*))",
+            self.text(self.settings_file),
+            re.MULTILINE,
+        ):
+            return (
+                f"{self.settings_file} has no `settings`, which the queue imports: add "
+                "`settings = Settings()` at its end and run copier again."
+            )
         if shutil.which("uv") is None:
             return (
                 "uv is not on the PATH: it runs the step that edits settings.py and "
@@ -300,6 +309,8 @@ class Project:
             return "tasks.py has other queues by now."
         if name in ("compose_file", "redis_service") and now and not answer:
             return f"There is {now} by now."
+        if name in ("metrics", "linux_server") and now and not answer:
+            return "The project has it by now."
         if name == "redis_condition" and now == "service_started" and answer != now:
             return "The Redis of the project's own has no health check."
         return ""
@@ -589,6 +600,9 @@ def _refusal(project: Project, answers_file: str, data: dict[str, Any]) -> str:
         return project.problem
     if data.get("worker_classes", project.worker_classes) != project.worker_classes:
         return "worker_classes: it is read from tasks.py, leave it out."
+    for name in ("metrics", "linux_server"):
+        if name in data and project.outdated(name, _as_bool(data[name])):
+            return f"{name}: it cannot be no, the project has it."
     compose_file = data.get("compose_file", project.compose_file)
     if not compose_file and project.compose_file:
         return f"compose_file: it cannot be empty, there is {project.compose_file}."

@@ -521,6 +521,24 @@ def remove_pyproject(source: bytes, options: Options) -> bytes:
     return _undo(source, iter(found), lambda one: add_pyproject(one, options))
 
 
+def old_arq(text: str) -> tuple[str, str]:
+    """The project's own requirement of an arq older than the queue's, and its version.
+
+    Both are empty where there is none, or where ours takes its place.
+    """
+    try:
+        names = _dependencies(text.encode())
+    except UnknownShapeError:
+        return "", ""
+    for name in names:
+        match = re.search(r"(?:>=|==|~=|>) *(0\.\d+)", name)
+        if _is_arq(name) and match and not _is_old(name):
+            lowest = tuple(map(int, match[1].split(".")))
+            if lowest < (0, 28):
+                return name, match[1]
+    return "", ""
+
+
 def _is_arq(requirement: str) -> bool:
     return re.match(r"arq(?![\w.-])", requirement, re.IGNORECASE) is not None
 

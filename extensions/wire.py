@@ -297,6 +297,17 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
+def arq_to_raise(options: Options) -> str:
+    """Where the project has asked for an arq that is too old."""
+    requirement, version = seams.old_arq(_text(options.root / "pyproject.toml"))
+    if not requirement:
+        return ""
+    return (
+        f"pyproject.toml asks for {requirement}, and the queue needs more than "
+        f"{version}:\n\n    {seams.pyproject_lines(options)}\n"
+    )
+
+
 def client_to_restore(options: Options) -> str:
     """Where `paxx ext add arq` has been run on ours."""
     name = f"{options.package}/arq.py"
@@ -415,7 +426,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     if only is None and mode in ("write", "check"):
         messages += [client_to_restore(options), tasks_to_change(options)]
-        messages.append(env_to_change(options))
+        messages += [arq_to_raise(options), env_to_change(options)]
     if only is None and mode == "check":
         messages.append(dropped_edits(options, template))
     for message in dict.fromkeys(messages):  # a file may have two seams

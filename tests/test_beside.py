@@ -1,13 +1,14 @@
 """What projects run beside the queue, with the real packages, each in the worker."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from support import ARQ, QUEUE, Shop, environment, indented
+from support import ARQ, QUEUE, TEMPLATE, Shop, environment, indented
 
 pytestmark = pytest.mark.slow
 
@@ -669,3 +670,82 @@ def test_jobs_run_at_another_time(shop: Shop, redis_url: str, travel: str) -> No
         redis_url,
     )
     assert "year 2031" in output
+
+
+# --- redis-py -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("redis_py", "requirements", "major"),
+    [
+        ("oldest", ["fastapi-cache2[redis]==0.2.2"], "4"),
+        (
+            "newest",
+            ["--override", str(Path(__file__).with_name("newest-redis.txt"))],
+            "",
+        ),
+    ],
+)
+def test_other_versions_of_redis_py(
+    shop: Shop,
+    bootstrapped: Path,
+    redis_url: str,
+    redis_py: str,
+    requirements: list[str],
+    major: str,
+) -> None:
+    project = tomllib.loads((bootstrapped / "pyproject.toml").read_text())["project"]
+    shop.env = environment(
+        f"beside-redis-{redis_py}",
+        [*project["dependencies"], ARQ, "aiosqlite", *requirements],
+    )
+    shop.write_tasks(WATCHED_TASKS)
+    strict = {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"}
+    with shop.worker(redis_url, **strict) as worker:
+        version, status, results = shop.python(
+            """
+            import redis
+
+            jobs = await enqueue_many("add", [{"a": 1, "b": 2}] * 201)
+            results = {
+                str(await job.result(timeout=20, poll_delay=0.02)) for job in jobs
+            }
+            job = await enqueue("add", 1, 1, _defer_by=60)
+            result = [redis.__version__, await abort_job(job.job_id), list(results)]
+            """,
+            redis_url,
+        )
+    assert version.startswith(major) and int(version.split(".")[0]) not in (5,)
+    assert (status, results) == (True, ["2026-01-03"])
+    assert "Traceback" not in worker.text and "Warning" not in worker.text
+    assert worker.process.returncode == 0, worker.text
+
+
+# --- docs/beside.md -------------------------------------------------------------------
+
+
+def test_the_snippets_pass_the_projects_own_checks_and_run(
+    own_shop_with_queue: Shop, beside_env: Path
+) -> None:
+    text = (TEMPLATE / "docs/beside.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(snippets) == 3
+    shop = own_shop_with_queue
+    for number, snippet in enumerate(snippets):
+        (shop / f"snippet_{number}.py").write_text(snippet)
+    names = [f"snippet_{number}.py" for number in range(3)]
+    assert "All checks passed!" in shop.run("ruff", "check", *names)
+    shop.run("ruff", "format", "--check", *names)
+    shop.env = beside_env
+    shop.script(
+        """
+        import asyncio
+
+        import snippet_0
+        import snippet_1
+        import snippet_2
+
+        asyncio.run(snippet_2.test_welcome_email())
+        """,
+        "redis://localhost:1",
+    )

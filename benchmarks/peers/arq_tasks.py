@@ -10,35 +10,39 @@ import core.logging  # noqa: F401
 import db.database  # noqa: F401
 from arq import create_pool
 from arq.connections import RedisSettings
-from common import SLOTS, URL, done, stamp
+from common import SLOTS, URL, in_hundreds, record
 
 
 async def noop(ctx):
-    done()
+    record()
 
 
 async def latency(ctx, sent):
-    stamp(sent)
+    record(sent)
 
 
 async def sleep(ctx, seconds):
     await asyncio.sleep(seconds)
-    done()
+    record()
+
+
+def serialize(data):
+    return json.dumps(data).encode()
 
 
 class WorkerSettings:
     functions = (noop, latency, sleep)
     redis_settings = RedisSettings.from_dsn(URL)
     max_jobs = SLOTS
-    job_serializer = staticmethod(lambda data: json.dumps(data).encode()).__func__
+    job_serializer = serialize
     job_deserializer = json.loads
 
 
 async def connect():
     return await create_pool(
         WorkerSettings.redis_settings,
-        job_serializer=WorkerSettings.job_serializer,
-        job_deserializer=WorkerSettings.job_deserializer,
+        job_serializer=serialize,
+        job_deserializer=json.loads,
     )
 
 
@@ -47,4 +51,4 @@ async def enqueue(pool, name, *args):
 
 
 async def enqueue_many(pool, name, calls):
-    await asyncio.gather(*[pool.enqueue_job(name, *args) for args in calls])
+    await in_hundreds(lambda *args: enqueue(pool, name, *args), calls)

@@ -1,4 +1,7 @@
-"""Enqueues, in the peer's environment: client.py MODULE ACTION COUNT [SECONDS]."""
+"""Enqueues, in the peer's environment; prints CPU time in µs a job, and jobs a second.
+
+client.py MODULE one|batch|spread TASK COUNT [ARGUMENT]
+"""
 
 import asyncio
 import importlib
@@ -6,28 +9,31 @@ import random
 import sys
 import time
 
-from common import report
+try:  # as in uvicorn[standard]
+    from uvloop import run
+except ImportError:
+    from asyncio import run
 
 
 async def main() -> None:
-    module, action, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    peer = importlib.import_module(module)
+    module, how, task, count, *arguments = sys.argv[1:]
+    peer, jobs = importlib.import_module(module), range(int(count))
+    args = [float(argument) for argument in arguments]
     pool = await peer.connect()
-    start = time.perf_counter()
-    if action == "one":
-        for _ in range(count):
-            await peer.enqueue(pool, "noop")
-    elif action == "many":
-        await peer.enqueue_many(pool, "noop", [()] * count)
-    elif action == "sleep":
-        await peer.enqueue_many(pool, "sleep", [(float(sys.argv[4]),)] * count)
+    start, cpu_before = time.perf_counter(), time.process_time()
+    if how == "one":
+        for _ in jobs:
+            await peer.enqueue(pool, task, *args)
+    elif how == "batch":
+        await peer.enqueue_many(pool, task, [args for _ in jobs])
     else:
-        for _ in range(count):
+        for _ in jobs:
             await asyncio.sleep(random.uniform(0.02, 0.08))
-            await peer.enqueue(pool, "latency", time.time())
-        await asyncio.sleep(1.5)
-    report(rate=count / (time.perf_counter() - start))
+            await peer.enqueue(pool, task, time.monotonic())
+    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu_before
+    print(cpu * 1e6 / len(jobs))
+    print(len(jobs) / elapsed)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

@@ -5,20 +5,20 @@ Put into the generated services/tasks.py, whose WorkerSettings stays as it is.
 
 import asyncio
 
-from common import done, stamp
+from common import in_hundreds, record
 
 
 async def noop(ctx):
-    done()
+    record()
 
 
 async def latency(ctx, sent):
-    stamp(sent)
+    record(sent)
 
 
 async def sleep(ctx, seconds):
     await asyncio.sleep(seconds)
-    done()
+    record()
 
 
 async def connect():
@@ -40,4 +40,4 @@ async def enqueue_many(pool, name, calls):
         key = {"noop": "", "sleep": "seconds"}[name]
         await arq.enqueue_many(name, [{key: call[0]} if key else {} for call in calls])
     else:
-        await asyncio.gather(*[arq.enqueue(name, *args) for args in calls])
+        await in_hundreds(lambda *args: arq.enqueue(name, *args), calls)

@@ -2,23 +2,25 @@
 
 import asyncio
 
-from common import SLOTS, URL, done, stamp
+import uvloop
+from common import SLOTS, URL, in_hundreds, record
 from saq import Queue
 
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 queue = Queue.from_url(URL)
 
 
 async def noop(ctx):
-    done()
+    record()
 
 
 async def latency(ctx, *, sent):
-    stamp(sent)
+    record(sent)
 
 
 async def sleep(ctx, *, seconds):
     await asyncio.sleep(seconds)
-    done()
+    record()
 
 
 settings = {"queue": queue, "functions": [noop, latency, sleep], "concurrency": SLOTS}
@@ -36,4 +38,4 @@ async def enqueue(queue, name, *args):
 
 
 async def enqueue_many(queue, name, calls):
-    await asyncio.gather(*[enqueue(queue, name, *args) for args in calls])
+    await in_hundreds(lambda *args: enqueue(queue, name, *args), calls)

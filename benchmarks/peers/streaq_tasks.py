@@ -1,9 +1,9 @@
-"""streaq, with JSON for the serializer, and its own enqueue_many."""
+"""streaq, with JSON for the serializer, uvloop, and its own enqueue_many."""
 
 import asyncio
 import json
 
-from common import SLOTS, URL, done, stamp
+from common import SLOTS, URL, record
 from streaq import Worker
 
 worker = Worker(
@@ -11,23 +11,24 @@ worker = Worker(
     concurrency=SLOTS,
     serializer=json.dumps,
     deserializer=json.loads,
+    anyio_kwargs={"use_uvloop": True},
 )
 
 
 @worker.task(ttl=3600)
 async def noop() -> None:
-    done()
+    record()
 
 
 @worker.task(ttl=3600)
 async def latency(sent: float) -> None:
-    stamp(sent)
+    record(sent)
 
 
 @worker.task(ttl=3600)
 async def sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
-    done()
+    record()
 
 
 TASKS = {"noop": noop, "latency": latency, "sleep": sleep}

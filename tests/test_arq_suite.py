@@ -30,7 +30,6 @@ REQUIREMENTS = [
 OWN_KEYS = "there are keys of our own, of the worker and its last claim"
 INSIDE = "the engine claims for itself: start_jobs() is not how a job begins"
 DIFFERENCES = {
-    "test_cli.test_run_watch": "the watched worker is a process of its own",
     "test_worker.test_set_health_check_key": OWN_KEYS,
     "test_worker.test_remain_keys": OWN_KEYS,
     "test_worker.test_remain_keys_no_results": OWN_KEYS,

@@ -241,6 +241,7 @@ await enqueue("add", 1, _job_id="there", _queue_name="high")
 await enqueue("x", _job_id="elsewhere", _queue_name="unheard of")
 await enqueue("x", _job_id="elsewhere2", _queue_name="unheard of")
 result = [await abort_job("here"), await abort_job("there")]
+result.append(await abort_job("here"))  # as one whose answer was lost is sent again
 result.append(await abort_job("elsewhere", _queue_name="unheard of"))
 result.append(await abort_job("elsewhere2", timeout=0))  # left to its worker
 result.append((await get_job_status("there"))["result"])
@@ -249,8 +250,42 @@ keys = sorted(key.decode() for key in await pool.keys())
 result += [[mark.decode() for mark in marks], [k for k in keys if "sent" not in k]]
 """
     *outcomes, error, marks, keys = shared_shop.python(code, redis_url)
-    assert outcomes == [True, True, True, False]
+    assert outcomes == [True, True, True, True, False]
     assert error == "CancelledError: aborted before it began"
     assert marks == ["elsewhere2"]
     results = [f"arq:result:{name}" for name in ("elsewhere", "here", "there")]
     assert keys == ["arq:abort", "arq:job:elsewhere2", *results, "unheard of"]
+
+
+def test_a_job_in_a_queue_unknown_here_is_aborted_by_its_worker(
+    tasks_shop: Shop, redis_url: str
+) -> None:
+    tasks_shop.write(
+        "core/others.py",
+        """
+        from core.arq_worker import BaseWorkerSettings
+
+
+        async def leave_a_trace(ctx):
+            await ctx["redis"].set("trace", 1)
+
+
+        class OtherSettings(BaseWorkerSettings):
+            functions = [leave_a_trace]
+            queue_name = "others"
+        """,
+    )
+    code = """
+    for name in ("aborted", "runs"):
+        await enqueue("leave_a_trace", _job_id=name, _queue_name="others")
+    result = await abort_job("aborted", timeout=0)
+    """
+    assert tasks_shop.python(code, redis_url) is False
+    env = tasks_shop.settings(redis_url)
+    tasks_shop.run("arq", "core.others.OtherSettings", "--burst", env=env)
+    code = """
+    result = [(await get_job_status(name))["success"] for name in ("aborted", "runs")]
+    result.append(await (await get_pool()).zcard("arq:abort"))
+    result.append(await abort_job("aborted"))
+    """
+    assert tasks_shop.python(code, redis_url) == [False, True, 0, True]

@@ -2,6 +2,7 @@
 
 import json
 
+import redis
 from support import Shop
 
 TASKS = """
@@ -19,6 +20,7 @@ TASKS = """
         from core.arq import enqueue
 
         await enqueue(speak, _job_id="chained")
+        await ctx["redis"].copy("arq:job:chained", "sent along")
 
 
     class WorkerSettings(BaseWorkerSettings):
@@ -72,6 +74,10 @@ def test_log_context_and_trace_travel_with_the_job(
     assert spoken["first"]["tenant"] == 7
     assert "request_id" not in spoken["big"] and "request_id" not in spoken["bare"]
     assert spoken["chained"]["job_try"] == 1
+    with redis.Redis.from_url(redis_url) as client:
+        travelled = json.loads(client.get("sent along") or "")["c"]
+    # not the job_id and job_try of the job that enqueued it
+    assert travelled["log"] == {"request_id": "r-1", "tenant": 7, "weight": 1.5}
 
 
 def test_what_travels_cannot_harm_the_job(

@@ -29,6 +29,7 @@ TASKS = '''
 
     from arq import Retry, func
     from arq.worker import RetryJob
+    from core import arq_engine
     from core.arq_worker import BaseWorkerSettings, no_retry
 
 
@@ -150,6 +151,8 @@ TASKS = '''
 
     for name, value in json.loads(os.environ.get("OPTIONS", "{}")).items():
         setattr(WorkerSettings, name, value)
+    for name, value in json.loads(os.environ.get("WAITS", "{}")).items():
+        setattr(arq_engine, name, value)  # the engine's own waits, shortened
 '''
 
 
@@ -190,14 +193,20 @@ class Faults:
         name: str = "WorkerSettings",
         ready: bool = True,
         env: dict[str, str] | None = None,
-        command: Iterable[str] = (),
+        waits: dict[str, float] | None = None,
+        command: Iterable[str | Path] = (),
         **settings: Any,
     ) -> Worker:
-        """Start a worker with these settings, by default when it takes jobs."""
+        """Start a worker with these settings; it takes jobs then, unless not ready.
+
+        Args:
+            waits: Shorter ones for constants of arq_engine.
+            command: Instead of arq's.
+        """
         log = self.directory / f"worker-{len(self.workers)}.log"
         arq = [self.shop.env / "bin/arq", f"core.{module}.{name}"]
         worker = Worker(
-            [*command, *arq, *options],
+            [*(command or arq), *options],
             self.shop.root,
             log,
             {
@@ -205,6 +214,7 @@ class Faults:
                 **self.shop.settings(url or self.url),
                 "EVENTS": str(self.file),
                 "OPTIONS": json.dumps(settings),
+                "WAITS": json.dumps(waits or {}),
                 **(env or {}),
             },
         )

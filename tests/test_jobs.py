@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 import redis
-from support import Shop, free_port, wait_for
+from support import OwnRedis, Shop, free_port, wait_for
 
 TASKS = """\
     import asyncio
 
     from arq import cron, func
 
+    from core.arq import set_progress
     from core.arq_worker import BaseWorkerSettings
 
 
@@ -35,6 +36,12 @@ TASKS = """\
         return {"seconds": seconds}
 
 
+    async def chatty(ctx, lines, seconds=0.0, percent=50.0):
+        for line in range(lines):
+            await set_progress(ctx, percent, f"line {line} <b>")
+        await asyncio.sleep(seconds)
+
+
     async def nightly(ctx):
         return None
 
@@ -44,6 +51,7 @@ TASKS = """\
             func(fail, max_tries=1),
             func(fail_again, max_tries=2),
             fine,
+            chatty,
         ]
         cron_jobs = [cron(nightly, name="nightly", hour=3, minute=0)]
         health_check_interval = 1
@@ -207,6 +215,80 @@ def test_jobs_whose_record_has_gone_are_not_counted_for_ever(
         result = [job.job_id for job in jobs], (await queue_stats()).failed
     """)
     assert found == [["here"], 1]
+
+
+# --- Progress -----------------------------------------------------------------------
+
+
+def test_progress_is_shown_and_the_last_one_stays(
+    jobs_shop: Shop, redis_url: str, do: Do, db: redis.Redis, command: Command
+) -> None:
+    def sets() -> int:
+        return int(db.info("commandstats").get("cmdstat_set", {"calls": 0})["calls"])
+
+    with jobs_shop.worker(redis_url):
+        before = sets()
+        do("await enqueue('chatty', 500, seconds=60, _job_id='one')\nresult = None")
+        wait_for(lambda: "line 499" in (db.get("arq:progress:one") or ""), 20)
+        written = sets() - before
+        status, listed = do("""
+            [job] = await list_jobs("in_progress")
+            result = (await get_job_status("one"))["progress"], job.progress
+        """)
+        assert status == listed and status["at"] > 1e12
+        assert (status["percent"], status["message"]) == (50, "line 499 <b>")
+        for arguments in (["list", "in_progress"], ["show", "one"]):
+            assert "50 % line 499 <b>" in command(*arguments).stdout
+        assert written < 10  # enqueue's and the worker's own among them
+        assert do("result = await abort_job('one')")
+
+        # said within the second before the end
+        do("await enqueue('chatty', 3, _job_id='two')\nresult = None")
+        wait_for(lambda: db.exists("arq:result:two") == 1, 20)
+        assert "line 2" in db.get("arq:progress:two")
+        assert 0 < db.ttl("arq:progress:two") <= 24 * 3600
+
+        # of another job, then, that has its id
+        again = do("""
+            await enqueue("chatty", 1, _job_id="two", _again=True, _defer_by=60)
+            result = (await get_job_status("two"))["progress"]
+        """)
+        assert again is None
+
+
+@pytest.mark.parametrize(
+    ("percent", "shown"), [("1e9", 100), ("-1", 0), ("float('nan')", 0), ("2.5", 2.5)]
+)
+def test_any_percentage(do: Do, percent: str, shown: float) -> None:
+    found = do(f"""
+        from core.arq_progress import finish_progress
+        ctx = {{"redis": await get_pool(), "job_id": "one"}}
+        await set_progress(ctx, {percent}, chr(0xD800) + "x" * 2000)
+        await finish_progress(ctx)
+        await set_progress({{}}, 5)
+        text = await ctx["redis"].get("arq:progress:one")
+        result = json.loads(text)
+    """)
+    assert found["percent"] == shown and len(found["message"]) == 1000
+
+
+def test_a_job_does_not_fail_by_its_progress(
+    jobs_shop: Shop, own_redis: OwnRedis
+) -> None:
+    with (
+        jobs_shop.worker(own_redis.url) as worker,
+        redis.Redis.from_url(own_redis.url, decode_responses=True) as client,
+    ):
+        jobs_shop.python(
+            "await enqueue('chatty', 2, seconds=3, _job_id='one')\nresult = None",
+            own_redis.url,
+        )
+        worker.wait_for("one:chatty(")
+        own_redis.kill()
+        worker.wait_for("one:chatty ●", 30)
+        own_redis.start()
+        wait_for(lambda: client.exists("arq:result:one") == 1, 30, worker.path)
+        assert "try=2" not in worker.text
 
 
 # --- Waiting and running jobs -------------------------------------------------------

@@ -30,6 +30,7 @@ RENDERED = [
     "arq_context.py",
     "arq_jobs.py",
     "arq_pool.py",
+    "arq_progress.py",
     "arq_sentry.py",
     "arq_serializer.py",
     "arq_settings.py",

@@ -458,6 +458,7 @@ KEYS = [
     "result",
     "start_time",
     "finish_time",
+    "progress",
 ]
 
 

@@ -95,7 +95,7 @@ TASKS = '''
         error.__name__: error
         for error in (
             *(ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, Odd, Mute),
-            *(TimeoutError, RetryJob, asyncio.CancelledError),
+            *(KeyError, TimeoutError, RetryJob, asyncio.CancelledError),
         )
     }
 
@@ -110,10 +110,10 @@ TASKS = '''
 
 
     @no_retry(TimeoutError, KeyError)
-    async def picky(ctx, n, wait=0.0):
+    async def picky(ctx, n, wait=0.0, error="KeyError"):
         note("start", n)
         await asyncio.sleep(wait)
-        raise KeyError(n)
+        raise ERRORS[error](n)
 
 
     async def defer(ctx, n, seconds):

@@ -1,6 +1,7 @@
 """Every failure is tried again, and nothing a task does ends the worker."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -37,9 +38,10 @@ def ran(
     put("timeout", "brief", 60)
     put("single", "single", "ValueError")
     put("picky", "picky")
+    put("picky value", "picky", error="ValueError")
     put("picky timeout", "picky_brief", 60)
     put("defer", "defer", 1.0)
-    put("large", "fail", "ValueError", size=200_000)
+    put("large", "fail", "ValueError", size=5_000_000)  # of 10 MB
     for job_id in ("stubborn", "sleeper"):
         faults.wait_started(job_id)
         faults.client.zadd("arq:abort", {job_id: faults.now()})
@@ -105,6 +107,7 @@ def test_a_large_error_is_cut(ran: Faults) -> None:
     errors = ran.client.lrange("arq:errors:large", 0, -1)
     assert errors and max(map(len, errors)) < 1_200
     assert max(map(len, ran.workers[0].text.splitlines())) < 5_000
+    assert len(ran.workers[0].text) < 300_000  # of all that ran here
 
 
 def test_a_timeout_is_tried_again(ran: Faults) -> None:
@@ -112,6 +115,19 @@ def test_a_timeout_is_tried_again(ran: Faults) -> None:
     kept = ran.failed("timeout")
     assert kept["reason"] == "timeout"
     assert kept["error"].startswith("TimeoutError")
+
+
+def test_the_pause_before_a_retry_doubles(ran: Faults) -> None:
+    first, second, third = (event.at for event in ran.events("ValueError", "start"))
+    assert second - first >= 0.1
+    assert third - second >= 0.2
+    pauses = re.findall(
+        r"ValueError:fail failed.*again in (\S+)s\)", ran.workers[0].text
+    )
+    assert [float(pause) for pause in pauses] == [
+        pytest.approx(0.1125, abs=0.02),  # 0.1 s, and up to a quarter more
+        pytest.approx(0.225, abs=0.03),
+    ]
 
 
 def test_max_tries_of_a_task(ran: Faults) -> None:
@@ -123,6 +139,10 @@ def test_max_tries_of_a_task(ran: Faults) -> None:
 def test_opting_out_of_retries(ran: Faults, job_id: str) -> None:
     assert starts(ran, job_id) == 1
     assert ran.result(job_id)["s"] is False
+
+
+def test_opting_out_is_for_what_it_names(ran: Faults) -> None:
+    assert starts(ran, "picky value") == 3
 
 
 def test_arqs_own_retries(ran: Faults) -> None:

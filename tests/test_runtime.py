@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +17,9 @@ TASKS = """
     import asyncio
     import logging
 
-    from arq import Retry, func
+    from arq import func
 
-    from core.arq_worker import BaseWorkerSettings, no_retry
+    from core.arq_worker import BaseWorkerSettings
     from core.logging import get_logger
 
     logger = get_logger(__name__)
@@ -49,27 +48,13 @@ TASKS = """
 
 
     async def flaky(ctx, fail_times):
-        await ctx["redis"].rpush("tries", ctx["job_try"])
         if ctx["job_try"] <= fail_times:
             raise ValueError(f"no luck {ctx['job_try']}")
         return ctx["job_try"]
 
 
-    @no_retry(KeyError)
-    async def picky(ctx, error):
-        await ctx["redis"].incr("picky")
-        raise {"key": KeyError, "value": ValueError}[error]("x")
-
-
     async def once(ctx):
-        await ctx["redis"].incr("once")
         raise ValueError("never again")
-
-
-    async def later(ctx):
-        if ctx["job_try"] == 1:
-            raise Retry(defer=0.1)
-        return "done"
 
 
     async def chained(ctx, value):
@@ -81,7 +66,7 @@ TASKS = """
 
     class WorkerSettings(BaseWorkerSettings):
         functions = [
-            add, echo, names, types, slow, flaky, picky, later, chained, func(once, max_tries=1)
+            add, echo, names, types, slow, flaky, chained, func(once, max_tries=1)
         ]
         retry_delay = 0.1
 
@@ -530,68 +515,6 @@ def test_abort(tasks_shop: Shop, worker: WorkerLog) -> None:
     assert "CancelledError" in error
 
 
-# --- Retries --------------------------------------------------------------------------
-
-
-def test_a_plain_exception_is_retried_with_growing_pauses(
-    tasks_shop: Shop, worker: WorkerLog
-) -> None:
-    start = time.monotonic()
-    status = result_of(tasks_shop, worker.url, "enqueue('flaky', 2)")
-    assert time.monotonic() - start >= 0.3  # 0.1 s, then 0.2 s
-    assert (status["success"], status["result"], status["job_try"]) == (True, 3, 3)
-    assert "no luck 1" in worker.text
-
-
-def test_after_the_last_try_the_exception_is_kept(
-    tasks_shop: Shop, worker: WorkerLog
-) -> None:
-    status = result_of(tasks_shop, worker.url, "enqueue('flaky', 99)")
-    assert status["result"] == "ValueError: no luck 3"
-    assert status["job_try"] == 3
-    with redis.Redis.from_url(worker.url) as client:
-        assert client.lrange("tries", 0, -1) == [b"1", b"2", b"3"]
-
-
-@pytest.mark.slow
-def test_retry_delay_means_what_it_says(
-    own_shop_with_queue: Shop, redis_url: str
-) -> None:
-    own_shop_with_queue.write_tasks(
-        TASKS.replace("retry_delay = 0.1", "retry_delay = 2")
-    )
-    with own_shop_with_queue.worker(redis_url) as worker:
-        status = result_of(own_shop_with_queue, redis_url, "enqueue('flaky', 1)")
-        assert status["job_try"] == 2
-        wait = float(worker.text.split("(try 1, again in ")[1].split("s)")[0])
-        assert 2 <= wait <= 2.5
-
-
-def test_opting_out_of_retries(tasks_shop: Shop, worker: WorkerLog) -> None:
-    code = """
-        async def run(*call):
-            job = await enqueue(*call)
-            while (status := await get_job_status(job.job_id))["status"] != "complete":
-                await asyncio.sleep(0.02)
-            return status["result"]
-
-        pool = await get_pool()
-        result = [
-            [await run("picky", "key"), await pool.get("picky")],
-            [await run("picky", "value"), await pool.get("picky")],
-            [await run("once"), await pool.get("once")],
-        ]
-    """
-    key, value, once = tasks_shop.python(code, worker.url)
-    assert "x" in key[0] and key[1] == "b'1'"
-    assert "x" in value[0] and value[1] == "b'4'"
-    assert "never again" in once[0] and once[1] == "b'1'"
-
-
-def test_arqs_own_retry_still_works(tasks_shop: Shop, worker: WorkerLog) -> None:
-    assert result_of(tasks_shop, worker.url, "enqueue('later')")["result"] == "done"
-
-
 def test_a_job_past_its_timeout_fails(tasks_shop: Shop, redis_url: str) -> None:
     with tasks_shop.worker(redis_url, ARQ_JOB_TIMEOUT="1"):
         status = result_of(tasks_shop, redis_url, "enqueue('slow')")
@@ -649,33 +572,83 @@ def test_a_task_uses_the_database(own_shop_with_queue: Shop, redis_url: str) -> 
         assert status["result"]["user_id"] == 42
 
 
+METRICS_SETTINGS = """
+    from prometheus_client import generate_latest
+
+
+    async def on_shutdown(ctx):
+        print(generate_latest().decode())
+
+
+    class MetricsSettings(WorkerSettings):
+        functions = [
+            *WorkerSettings.functions,
+            func(slow, name="brief", timeout=0.1, max_tries=1),
+            func(slow, name="stopped"),
+        ]
+        on_shutdown = on_shutdown
+        job_completion_wait = 0
+"""
+
+
 @pytest.mark.slow
 def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
     shop.paxx(paxx, "infra", "add", "metrics")
     shop.copy()
-    shop.write_tasks(TASKS.replace("core.arq", "services.arq"))
+    tasks = TASKS.replace("core.arq", "services.arq")
+    shop.write_tasks(tasks + METRICS_SETTINGS)
     port = free_port()
     code = """
-        jobs = [await enqueue("add", 1), await enqueue("flaky", 1), await enqueue("once")]
+        jobs = [
+            await enqueue(*call)
+            for call in (["add", 1], ["flaky", 1], ["once"], ["brief"], ["slow"])
+        ]
+        await enqueue("stopped")
+        while (await get_job_status(jobs[-1].job_id))["status"] != "in_progress":
+            await asyncio.sleep(0.02)
+        await abort_job(jobs[-1].job_id)
         for job in jobs:
             while (await get_job_status(job.job_id))["status"] != "complete":
                 await asyncio.sleep(0.02)
         result = len(jobs)
     """
-    with shop.worker(redis_url, ARQ_METRICS_PORT=str(port)):
-        assert shop.python(code, redis_url) == 3
+
+    def metrics() -> list[str]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
-            lines = response.read().decode().splitlines()
-    for line in (
-        'arq_jobs_total{outcome="complete",task="add"} 1.0',
-        'arq_jobs_total{outcome="retried",task="flaky"} 1.0',
-        'arq_jobs_total{outcome="complete",task="flaky"} 1.0',
-        'arq_jobs_total{outcome="failed",task="once"} 1.0',
-        'arq_job_duration_seconds_count{task="add"} 1.0',
-        "arq_jobs_running 0.0",
-        'arq_jobs_queued{queue="arq:queue:shop"} 0.0',
-    ):
-        assert line in lines
+            return response.read().decode().splitlines()
+
+    with redis.Redis.from_url(redis_url) as client:
+        for job_id, task in (("killed", "add"), ("nowhere", "nowhere")):
+            job = {"t": None, "f": task, "a": [1], "k": {}, "et": 1_700_000_000_000}
+            client.set(f"arq:job:{job_id}", json.dumps(job))
+        client.set("arq:retry:killed", 3)  # its tries so far; no error is known of them
+        client.zadd("arq:queue:shop", {"killed": 1, "nowhere": 1, "expired": 1})
+    name = "services.tasks.MetricsSettings"
+    with shop.worker(redis_url, name=name, ARQ_METRICS_PORT=str(port)) as worker:
+        assert shop.python(code, redis_url) == 5
+        expected = {
+            f'arq_jobs_total{{outcome="{outcome}",task="{task}"}} 1.0'
+            for task, outcome in (
+                ("add", "complete"),
+                ("flaky", "retried"),
+                ("flaky", "complete"),
+                ("once", "failed"),
+                ("brief", "timeout"),
+                ("slow", "aborted"),
+                ("add", "killed"),
+                ("<unknown>", "expired"),
+            )
+        }
+        wait_for(lambda: expected <= set(metrics()), 10, worker.path)
+        lines = metrics()
+        counted = [line for line in lines if line.startswith("arq_jobs_total{")]
+        unknown = [line for line in counted if 'outcome="unknown"' in line]
+        assert len(unknown) == 1 and 'task="<unknown>"' in unknown[0]
+        assert set(counted) == {*expected, *unknown}
+        assert 'arq_job_duration_seconds_count{task="flaky"} 2.0' in lines
+        assert "arq_jobs_running 1.0" in lines
+        assert any(line.startswith("arq_jobs_queued{queue=") for line in lines)
+    assert 'arq_jobs_total{outcome="released",task="stopped"} 1.0' in worker.text
 
 
 # --- Serializer -------------------------------------------------------------------------

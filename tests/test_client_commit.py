@@ -1,7 +1,11 @@
 """Jobs that start after the commit, and requests whose job cannot be queued."""
 
 import os
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -175,9 +179,66 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 """
 
 
+@contextmanager
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL of the test's own; skips it where none is installed."""
+    # Debian has the programs beside each other, and not on the path
+    found = shutil.which("initdb") or next(
+        map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None
+    )
+    if found is None:
+        pytest.skip("PostgreSQL is not installed")
+    # it refuses to run as root, and root's directories are closed to others
+    user = "postgres" if os.geteuid() == 0 else None
+    directory = Path(tempfile.mkdtemp())
+    port = free_port()
+    try:
+        if user:
+            shutil.chown(directory, user)
+        options = f"-h 127.0.0.1 -p {port} -k {directory} -c fsync=off"
+        cluster = f"--pgdata={directory}/data"
+        for command in (
+            [found, cluster, "--auth=trust", "--username=shop", "--no-sync"],
+            [
+                *(Path(found).with_name("pg_ctl"), cluster, "--wait"),
+                *(f"--log={directory}/log", "-o", options, "start"),
+            ],
+        ):
+            subprocess.run(
+                command,
+                user=user,
+                cwd=directory,
+                check=True,
+                timeout=60,
+                stdout=subprocess.DEVNULL,
+            )
+        yield f"postgresql+asyncpg://shop@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run(
+            [Path(found).with_name("pg_ctl"), cluster, "--mode=immediate", "stop"],
+            user=user,
+            cwd=directory,
+            stdout=subprocess.DEVNULL,
+        )
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_settings(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The environment's part that says which database, unless it is SQLite on disk."""
+    if request.param == "sqlite":
+        yield {}
+    else:
+        with postgres() as url:
+            yield {"DATABASE_URL": url}
+
+
 @pytest.mark.slow
 def test_500_requests_find_their_rows_and_without_redis_answer_503(
-    own_shop_with_queue: Shop, redis_url: str, tmp_path: Path
+    own_shop_with_queue: Shop,
+    database_settings: dict[str, str],
+    redis_url: str,
+    tmp_path: Path,
 ) -> None:
     shop = own_shop_with_queue
     shop.write_tasks(TASKS)
@@ -185,7 +246,7 @@ def test_500_requests_find_their_rows_and_without_redis_answer_503(
     (shop / "client.py").write_text(CLIENT)
     shop.run(
         *("python", "-c", "import asyncio, web; asyncio.run(web.init_db())"),
-        env=shop.settings(redis_url),
+        env={**shop.settings(redis_url), **database_settings},
     )
 
     def requests(url: str, path: str, number: int, at_once: int) -> list[str]:
@@ -200,7 +261,7 @@ def test_500_requests_find_their_rows_and_without_redis_answer_503(
                     "--no-access-log",
                 ],
                 cwd=shop.root,
-                env={**os.environ, **shop.settings(url)},
+                env={**os.environ, **shop.settings(url), **database_settings},
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
@@ -214,7 +275,10 @@ def test_500_requests_find_their_rows_and_without_redis_answer_503(
             server.terminate()
             server.wait(20)
 
-    with shop.worker(redis_url) as worker, redis.Redis.from_url(redis_url) as client:
+    with (
+        shop.worker(redis_url, **database_settings) as worker,
+        redis.Redis.from_url(redis_url) as client,
+    ):
         codes, *_ = requests(redis_url, "/users", 500, 5)
         assert codes.startswith("[200]")
         wait_for(

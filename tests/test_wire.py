@@ -655,6 +655,12 @@ def test_settings_that_read_the_environment_in_a_way_of_their_own(
     lines = seam.lines(seams.Options(shop.root, "core", 3))
     (shop / ".env").write_text(lines + "\n")
     assert "/3" in shop.run("python", "settings.py").partition("URL")[2]
+    env = {"SHOP_ARQ_MAX_JOBS": "7"}
+    output = shop.run("python", "settings.py", check=False, env=env)
+    is_said = (
+        "SHOP_ARQ_MAX_JOBS is not read: the queue's settings have no pre" in output
+    )
+    assert is_said is ("env_prefix" in config)
 
 
 @pytest.mark.slow

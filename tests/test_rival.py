@@ -58,7 +58,7 @@ def test_retry_delay_is_ignored(failing: Shop, redis_url: str) -> None:
     failing.python("result = (await enqueue('fail')).job_id", redis_url)
     with failing.worker(redis_url) as worker:
         worker.wait_for("trying 3")
-        first, second = re.findall(r"retrying job in ([\d.]+)s", worker.text)
+        first, second = re.findall(r"again in ([\d.]+)s", worker.text)
     assert 0.5 <= float(first) <= 0.63
     assert 1.0 <= float(second) <= 1.25
 

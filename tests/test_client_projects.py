@@ -52,9 +52,6 @@ def test_two_projects_with_default_answers(
     shops = {}
     for name in names:
         shops[name] = make_shop(name)
-        if name != "shop":
-            shops[name].edit("pyproject.toml", 'name = "shop"', f'name = "{name}"')
-            shops[name].commit()
         shops[name].copy()
         shops[name].write_tasks(TASKS.replace("NAME", name))
     with redis.Redis.from_url(redis_url) as client:

@@ -160,11 +160,14 @@ def test_leaving_keeps_what_the_user_has_changed(own_shop_with_queue: Shop) -> N
     main = (shop / "main.py").read_text()
     main = main.replace("await close_pool()", "await close_pool(); print()")
     (shop / "main.py").write_text(main)
-    assert "there are changes: commit or stash them first" in leave(shop)
+    output = leave(shop)
+    assert "there are changes: commit or stash them first" in output
+    assert "is taken out" not in output
     assert (shop / "core/arq_worker.py").exists()
     shop.commit()
     output = leave(shop)
     assert "Kept, since you have changed it: core/arq.py, core/tasks.py" in output
+    assert "The task queue is taken out. `git reset --hard` puts it back." in output
     assert "main.py was left as it is: it uses close_pool in a way of its" in output
     assert "features/mail.py:1:from core.arq import enqueue" in output
     assert not (shop / "core/arq_worker.py").exists()

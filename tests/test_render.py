@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pytest_copie.plugin import Result
-from support import TEMPLATE, Shop, as_github, locked, run
+from support import TEMPLATE, Shop, as_github, copier, locked, run
 
 PACKAGES = ["core", "services"]
 BOOLEANS = ["include_cron_examples", "include_compose_worker", "structlog"]
@@ -195,7 +195,25 @@ def test_the_message_names_the_real_package(shop: Shop) -> None:
     assert "uv run arq services.tasks.WorkerSettings" in output
     assert "uv run arq services.tasks.WorkerSettings --watch ." in output
     assert "from services.arq import enqueue" in output
-    assert "copier update" in output
+    update = "uvx --with copier-template-extensions copier update --trust --defaults"
+    assert update in output
+    lines = output[output.index("The task queue is in") :].splitlines()
+    assert max(len(line) for line in lines) <= 80
+
+
+@pytest.mark.slow
+def test_no_success_is_told_of_a_failed_wiring(shop: Shop) -> None:
+    """Here, uv cannot fetch what the wiring needs."""
+    done = copier(
+        *("copy", "--trust", "--defaults", shop.template, "."),
+        cwd=shop.root,
+        check=False,
+        env={"UV_OFFLINE": "1", "UV_NO_CACHE": "1"},
+    )
+    assert done.returncode != 0
+    assert "returned non-zero exit status" in done.stderr
+    assert "The task queue is in" not in done.stderr
+    assert "returned non-zero exit status" in (TEMPLATE / "README.md").read_text()
 
 
 @pytest.mark.slow

@@ -104,8 +104,10 @@ def test_an_idle_worker_asks_twice_a_second(own_faults: Faults) -> None:
 
 
 CRON = """
-    import os
+    import asyncio
+
     from arq import cron
+    from arq.worker import create_worker
     from core.tasks import BaseWorkerSettings, note
 
 
@@ -113,25 +115,39 @@ CRON = """
         note("start", ctx["job_id"])
 
 
-    class WorkerSettings(BaseWorkerSettings):
-        cron_jobs = [
-            cron(tick, name=f"tick-{os.environ['POLL']}", second=set(range(0, 60, 3)))
-        ]
-        queue_name = f"arq:queue:cron-{os.environ['POLL']}"
-        poll_delay = float(os.environ["POLL"])
+    def settings(poll):
+        ticks = cron(tick, name=f"tick-{poll}", second=set(range(0, 60, 3)))
+        options = {
+            "cron_jobs": [ticks],
+            "queue_name": f"arq:queue:cron-{poll}",
+            "poll_delay": float(poll),
+            "handle_signals": False,
+        }
+        return type("WorkerSettings", (BaseWorkerSettings,), options)
+
+
+    async def main():
+        workers = [create_worker(settings(poll)) for poll in ("0.5", "2", "5")]
+        await asyncio.gather(*(worker.async_run() for worker in workers))
+
+
+    if __name__ == "__main__":
+        asyncio.run(main())
 """
 
 
 def test_each_tick_once_over_three_workers(faults: Faults) -> None:
+    """Three processes; each has a worker for each of three values of poll_delay."""
     faults.write_module("quiet_cron", CRON)
-    polls = ["0.5", "2", "5"]
-    workers = [
-        faults.start(module="quiet_cron", env={"POLL": poll}, ready=False)
-        for poll in polls
-        for _ in range(3)
-    ]
-    for worker in workers:
-        worker.wait_for("redis_version=", 40)
+    python = [faults.shop.env / "bin/python", "-m", "core.quiet_cron"]
+    workers = [faults.start(command=python, ready=False) for _ in range(3)]
+    queues = {f"arq:queue:cron-{poll}:wake": poll for poll in ("0.5", "2", "5")}
+
+    def listening() -> bool:
+        counts = faults.client.pubsub_numsub(*queues)
+        return all(count == len(workers) for _, count in counts)
+
+    faults.wait(listening, 40)
 
     def ticks(poll: str) -> list[tuple[int, float]]:
         """When each run was due, and its delay, in seconds."""
@@ -144,19 +160,22 @@ def test_each_tick_once_over_three_workers(faults: Faults) -> None:
             if f"tick-{poll}:" in event.name
         ]
 
+    def expected(poll: str) -> set[int]:
+        first = began + 2 * float(poll) + 1  # by then, it is enqueued beforehand
+        return {due for due in range(began, began + 16) if due % 3 == 0 and due > first}
+
     began = faults.now() // 1000
-    last = began + 16
-    faults.wait(lambda: faults.now() / 1000 > last + 5.5, 40)
-    for worker in workers:
-        worker.process.terminate()
-    for worker in workers:
-        assert worker.exit_code() == 0
-    for poll in polls:
+    faults.wait(
+        lambda: all(
+            expected(poll) <= {due for due, _ in ticks(poll)}
+            for poll in queues.values()
+        ),
+        40,
+    )
+    for poll in queues.values():
         runs = ticks(poll)
-        first = began + 2 * float(poll) + 1
-        expected = {due for due in range(began, last) if due % 3 == 0 and due > first}
-        counts = Counter(due for due, _ in runs)
-        assert set(counts.values()) == {1}, counts
-        assert expected <= counts.keys()
+        assert expected(poll)
+        assert set(Counter(due for due, _ in runs).values()) == {1}, runs
         late = max(delay for _, delay in runs)
         assert late < float(poll) + 1, runs
+    assert all(worker.lives for worker in workers)

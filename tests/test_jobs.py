@@ -304,7 +304,8 @@ def test_the_states(jobs_shop: Shop, redis_url: str, do: Do, db: redis.Redis) ->
             result = None
         """)
         wait_for(lambda: db.exists("arq:result:done", "arq:errors:retried") == 2, 20)
-        wait_for(lambda: '"running"' in str(db.mget(db.keys(f"{QUEUE}:worker:*"))), 20)
+        runs = '"running": ["running"]'
+        wait_for(lambda: runs in str(db.mget(db.keys(f"{QUEUE}:worker:*"))), 20)
         found = do("""
             states = {
                 state: [job.job_id for job in await list_jobs(state)]

@@ -1,10 +1,12 @@
 """`copier update` from one tagged version to the next, after edits of the user."""
 
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from support import TEMPLATE, Shop, copier, edit, git, release, run
 
 pytestmark = pytest.mark.slow
@@ -433,6 +435,32 @@ def test_check_update(shop1: Shop, versions: Path) -> None:
     assert copier(*check, cwd=shop1.root).returncode == 0
     release_v2(versions)
     assert copier(*check, cwd=shop1.root, check=False).returncode == 2
+
+
+def test_the_workflow_of_the_docs(shop1: Shop, versions: Path, tmp_path: Path) -> None:
+    """It pushes the update, and opens a pull request, once there is a newer version."""
+    page = (TEMPLATE / "docs/updating.md").read_text()
+    [text] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    [step] = [
+        it for it in yaml.safe_load(text)["jobs"]["update"]["steps"] if "run" in it
+    ]
+    stubs, asked = tmp_path / "stubs", tmp_path / "asked"
+    stubs.mkdir()
+    uvx = '#!/bin/sh\n[ "$1" = --with ] && shift 2\nexec "$@"\n'
+    for name, stub in (("uvx", uvx), ("gh", f'#!/bin/sh\necho "$@" >> {asked}\n')):
+        (stubs / name).write_text(stub)
+        (stubs / name).chmod(0o755)
+    origin = tmp_path / "origin.git"
+    git(tmp_path, "init", "-q", "--bare", str(origin))
+    shop1.git("remote", "add", "origin", str(origin))
+    command = ["bash", "-e", "-c", step["run"]]
+    env = {"PATH": f"{stubs}:{os.environ['PATH']}"}
+    run(command, cwd=shop1.root, env=env)
+    assert git(origin, "branch") == ""
+    release_v2(versions)
+    run(command, cwd=shop1.root, env=env)
+    assert NEW_LINE in git(origin, "show", "queue-template:core/arq.py")
+    assert asked.read_text() == "pr create --fill --head queue-template\n"
 
 
 @pytest.mark.parametrize("command", ["copy", "update"])

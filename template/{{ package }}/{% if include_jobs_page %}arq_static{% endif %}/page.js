@@ -228,7 +228,7 @@ function workerCard(worker) {
     element("span", { className: "quiet" }, "started ", time(worker.since),
       worker.version && ` · ${worker.version.slice(0, 10)}`),
     element("span", {}, slots, ` ${worker.running.length} of ${worker.max_jobs}`),
-    ...running);
+    element("span", { className: "running" }, ...running));
 }
 
 const COLUMNS = ["Job", "Task", "Arguments", "What happened", "Tries", "When", ""];

@@ -12,7 +12,7 @@ import secrets
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import libcst as cst
@@ -35,6 +35,7 @@ class Options:
     queue_name: str = "arq:queue"
     serializer: str = "json"
     jobs_page: bool = True
+    metrics: bool = False
 
 
 def _undo(
@@ -596,6 +597,7 @@ def _indent(source: bytes, item_end: int) -> bytes:
 def env_lines(options: Options) -> str:
     """The seam, to add or to take out by hand."""
     other = "pickle" if options.serializer == "json" else "json"
+    port = "\n# ARQ_METRICS_PORT=9191  # of the worker; 0: no metrics"
     return f"""\
 # ARQ task queue
 # ARQ_REDIS_PORT=6379  # where that is taken: moves Compose's Redis and the next line
@@ -603,7 +605,7 @@ ARQ_REDIS_URL=redis://localhost:${{ARQ_REDIS_PORT:-6379}}/{options.redis_db}
 # ARQ_QUEUE_NAME={options.queue_name}
 # ARQ_MAX_JOBS={options.max_jobs}  # that one worker runs at the same time
 # ARQ_JOB_TIMEOUT={options.job_timeout}  # seconds
-# ARQ_SERIALIZER={options.serializer}  # or {other}
+# ARQ_SERIALIZER={options.serializer}  # or {other}{port if options.metrics else ""}
 # More: {options.package}/arq_settings.py"""
 
 
@@ -623,15 +625,12 @@ def add_env(source: bytes, options: Options) -> bytes:
 def remove_env(source: bytes, options: Options) -> bytes:
     """The lines as they were added are gone, whatever the answers were then."""
     newline = newline_of(source)
-    pattern = newline.join(
-        re.sub(
-            rb"^(\\# ARQ_\w+=|\\# More|ARQ_REDIS_URL=.*/).*",
-            rb"\1.*",
-            re.escape(line.encode()),
-        )
-        for line in env_lines(options).splitlines()
-    )
-    found = list(re.finditer(rb"^" + pattern + newline, source, re.M))
+    pattern = b""
+    for line in env_lines(replace(options, metrics=True)).splitlines():
+        start = rb"^(\\# ARQ_\w+=|\\# More|ARQ_REDIS_URL=.*/).*"
+        known = re.sub(start, rb"\1.*", re.escape(line.encode())) + newline
+        pattern += b"(" + known + b")?" if "METRICS" in line else known
+    found = list(re.finditer(rb"^" + pattern, source, re.M))
     if len(found) != 1:
         if add_env(source, options) == source:
             raise UnknownShapeError("its ARQ_REDIS_URL has been changed")
@@ -644,6 +643,9 @@ def remove_env(source: bytes, options: Options) -> bytes:
 
 # --- .env, .env.example: the password of the jobs page --------------------------------
 
+PASSWORD_EXAMPLE = """\
+# ARQ_PAGE_PASSWORD=at-least-16-characters
+# ARQ_PAGE_ARGUMENTS=true  # false: the page hides arguments and results"""
 PASSWORD_COMMENT = (
     "# Password of the jobs page at /arq/, with any user name; without one, no page"
 )
@@ -672,15 +674,16 @@ def remove_password(source: bytes, options: Options) -> bytes:
 
 
 def add_password_example(source: bytes, options: Options) -> bytes:
-    """There is a comment about ARQ_PAGE_PASSWORD."""
+    """There are comments about the settings of the page."""
     if _has_password(source):
         return source
-    return _with_password(source, "# ARQ_PAGE_PASSWORD=at-least-16-characters")
+    return _with_password(source, PASSWORD_EXAMPLE)
 
 
 def remove_password_example(source: bytes, options: Options) -> bytes:
     """The lines as they were added are gone."""
-    return _remove_password(source, b"# ARQ_PAGE_PASSWORD=at-least-16-characters")
+    lines = PASSWORD_EXAMPLE.encode().replace(b"\n", newline_of(source))
+    return _remove_password(source, re.escape(lines))
 
 
 def _has_password(source: bytes) -> bool:
@@ -688,9 +691,11 @@ def _has_password(source: bytes) -> bool:
     return re.search(pattern, source, re.M | re.I) is not None
 
 
-def _with_password(source: bytes, line: str) -> bytes:
+def _with_password(source: bytes, text: str) -> bytes:
     newline = newline_of(source)
-    lines = newline.join([PASSWORD_COMMENT.encode(), line.encode()])
+    lines = newline.join(
+        line.encode() for line in (PASSWORD_COMMENT, *text.splitlines())
+    )
     return source + (newline if source else b"") + lines + newline
 
 

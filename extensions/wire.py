@@ -399,6 +399,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-jobs", type=int, default=10)
     parser.add_argument("--job-timeout", type=int, default=300, help="seconds")
     parser.add_argument("--no-jobs-page", action="store_false", dest="jobs_page")
+    parser.add_argument("--metrics", action="store_true")
     parser.add_argument("--queue-name", default="arq:queue")
     parser.add_argument("--serializer", choices=("json", "pickle"), default="json")
     parser.add_argument("--seam", help="only this file, as in --seam main.py")

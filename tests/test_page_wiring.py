@@ -187,7 +187,10 @@ def test_every_byte_of_env(source: bytes, options: seams.Options) -> None:
     result, _ = added(ENV, source, options)
     assert result.startswith(source) and PASSWORD.search(result)
     result, lines = added(EXAMPLE, source, options)
-    assert lines[-1] == b"# ARQ_PAGE_PASSWORD=at-least-16-characters"
+    assert lines[-2:] == [
+        b"# ARQ_PAGE_PASSWORD=at-least-16-characters",
+        b"# ARQ_PAGE_ARGUMENTS=true  # false: the page hides arguments and results",
+    ]
 
 
 def test_two_projects_have_two_passwords(options: seams.Options) -> None:

@@ -105,6 +105,14 @@ def test_rendered_code_passes_the_projects_own_checks(
     assert (shop / f"{package}/arq_metrics.py").exists() == answers.get(
         "metrics", False
     )
+    known = shop.script(f"""
+        from {package}.arq_settings import ArqSettings
+
+        print("RESULT", *ArqSettings.model_fields)
+    """)
+    named = re.findall(r"^#? ?(ARQ_\w+)=", (shop / ".env.example").read_text(), re.M)
+    fields = known.rpartition("RESULT ")[2].upper().split()
+    assert sorted(named) == sorted([*fields, "ARQ_REDIS_PORT"])  # Compose's
     cron = "cron(cleanup_expired_sessions" in (shop / f"{package}/tasks.py").read_text()
     assert cron == answers.get("include_cron_examples", True)
 
@@ -126,7 +134,7 @@ def test_the_diff_is_small_and_reformats_nothing(shop: Shop) -> None:
         "settings.py": 4,
         "main.py": 4,
         "pyproject.toml": 1,
-        ".env.example": 12,
+        ".env.example": 13,
     }
 
 

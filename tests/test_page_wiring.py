@@ -11,13 +11,13 @@ import seams
 import wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from python_file import UnknownShapeError
+from seams import UnknownShapeError, page, password
 from support import Shop, git
 from test_wire_properties import BOM, env_files, heads, imports, newlines, tails
 
 MAIN, EXAMPLE, ENV = (
-    next(seam for seam in wire.SEAMS if seam.add is add)
-    for add in (seams.add_page, seams.add_password_example, seams.add_password)
+    next(seam for seam in wire.SEAMS if seam.edit is edit)
+    for edit in (page, password.EXAMPLE, password.ENV)
 )
 PASSWORD = re.compile(rb"ARQ_PAGE_PASSWORD=([\w-]{32})\r?\n")
 

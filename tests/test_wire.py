@@ -10,7 +10,8 @@ import pytest
 import seams
 import tomlkit
 import wire
-from python_file import UnknownShapeError
+from seams import UnknownShapeError
+from seams.pyproject import DEPENDENCY
 from support import TEMPLATE, Shop, run
 
 SCRIPT = TEMPLATE / "extensions/wire.py"
@@ -401,7 +402,7 @@ def test_pyproject(dependencies: str, options: seams.Options) -> None:
     result = edit("pyproject.toml", text, options)
     before = tomlkit.parse(text)["project"]["dependencies"]
     after = tomlkit.parse(result)["project"]["dependencies"]
-    assert list(after) == [*before, seams.DEPENDENCY]
+    assert list(after) == [*before, DEPENDENCY]
     assert result.startswith("# top\n") and result.endswith("]\n\n[tool.x]\na=1\n")
 
 
@@ -455,7 +456,7 @@ def test_env_that_says_something_else_is_left(options: seams.Options) -> None:
 def test_the_dependency_of_paxx_ext_add_arq(old: str, options: seams.Options) -> None:
     text = f'[project]\ndependencies = [\n    "a",\n    "{old}",\n]\n'
     result = edit("pyproject.toml", text, options)
-    assert result == text.replace(old, seams.DEPENDENCY)
+    assert result == text.replace(old, DEPENDENCY)
 
 
 @pytest.mark.parametrize("name", ["arq", "Arq[watch]==0.28", "arq @ file:///arq"])
@@ -652,7 +653,7 @@ def test_settings_that_read_the_environment_in_a_way_of_their_own(
         """)
     )
     seam = wire.SEAMS[[it.files for it in wire.SEAMS].index((".env",))]
-    lines = seam.lines(seams.Options(shop.root, "core", 3))
+    lines = seam.edit.lines(seams.Options(shop.root, "core", 3))
     (shop / ".env").write_text(lines + "\n")
     assert "/3" in shop.run("python", "settings.py").partition("URL")[2]
     env = {"SHOP_ARQ_MAX_JOBS": "7"}

@@ -10,7 +10,8 @@ import seams
 import wire
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from python_file import UnknownShapeError
+from seams import UnknownShapeError
+from seams.pyproject import DEPENDENCY
 
 BOM = b"\xef\xbb\xbf"
 names = st.sampled_from(["alpha", "beta", "Gamma", "ünï", "x1", "_y"])
@@ -154,7 +155,7 @@ def wired(name: str, source: bytes, options: seams.Options) -> bytes:
     except UnknownShapeError:
         path = Path(options.root, "declined")
         path.write_bytes(source)
-        one = wire.Seam(("declined",), seam.add, seam.remove, seam.lines)
+        one = wire.Seam(("declined",), seam.edit)
         message = wire.wire(one, options, mode="write")
         assert "declined was left as it is" in message
         assert path.read_bytes() == source
@@ -216,9 +217,9 @@ def test_pyproject(source: bytes, options: seams.Options) -> None:
     result = wired("pyproject.toml", source, options)
     before, after = tomllib.loads(source.decode()), tomllib.loads(result.decode())
     if result != source:
-        assert after["project"]["dependencies"].pop() == seams.DEPENDENCY
+        assert after["project"]["dependencies"].pop() == DEPENDENCY
     assert after == before
-    new = f'"{seams.DEPENDENCY}"'.encode()
+    new = f'"{DEPENDENCY}"'.encode()
     blank = re.compile(rb"[\s,]")
     assert blank.sub(b"", result.replace(new, b"")) == blank.sub(b"", source)
 

@@ -10,19 +10,18 @@ import libcst as cst
 import libcst.matchers as m
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
 
+from seams import OTHER, Options, UnknownShapeError, newline_of
+
 BOM = b"\xef\xbb\xbf"
 
 MAX_SIZE = 1_000_000
 """Bytes; a file beyond that would take minutes to parse."""
 
 
-class UnknownShapeError(Exception):
-    """A file does not look the way an edit needs it; says why."""
+BLANKS = ("", "above", "below")
+"""Which blank lines may have come with an import."""
 
-
-def newline_of(source: bytes) -> bytes:
-    """The file's line ending."""
-    return b"\r\n" if b"\r\n" in source else b"\n"
+Block = Sequence[cst.BaseStatement | cst.BaseSmallStatement]
 
 
 class Code:
@@ -73,6 +72,19 @@ class Code:
     def text(self, node: cst.CSTNode) -> str:
         """The node's code."""
         return self.module.code_for_node(node)
+
+    def places(
+        self, wanted: m.BaseMatcherNode
+    ) -> list[tuple[cst.SimpleStatementLine, Block]]:
+        """The lines that are as wanted, and the blocks they are in."""
+        blocks = [self.module, *m.findall(self.module, m.IndentedBlock())]
+        return [
+            (node, block.body)
+            for block in blocks
+            if isinstance(block, cst.Module | cst.IndentedBlock)
+            for node in block.body
+            if isinstance(node, cst.SimpleStatementLine) and m.matches(node, wanted)
+        ]
 
     def _line_start(self, offset: int) -> int:
         """Offset of the first byte in this line."""
@@ -131,9 +143,7 @@ class Code:
         end = self.source.find(b"\n", self.end(last)) + 1
         while blank == "below" and self.source.startswith(newline, end):
             end += len(newline)
-        if (
-            not end
-        ):  # the last line, which ends without a newline: so does the one above
+        if not end:  # no newline ends the last line: then none ends the one above
             end = len(self.source)
             start -= len(newline)
         self.delete(start, end)
@@ -143,6 +153,10 @@ class Code:
     def count(self, name: str) -> int:
         """How often the name is in the code; comments and strings aside."""
         return len(m.findall(self.module, m.Name(name)))
+
+    def classes(self) -> list[cst.ClassDef]:
+        """The classes at the top level."""
+        return [node for node in self.module.body if isinstance(node, cst.ClassDef)]
 
     def imports(self) -> list[cst.SimpleStatementLine]:
         """The lines at the top level that import."""
@@ -155,6 +169,17 @@ class Code:
             return ""
         _, names, index = found
         return names[index].evaluated_alias or name
+
+    def imports_ours(self, options: Options, module: str, name: str) -> str:
+        """The same, for a module of the queue's.
+
+        Raises:
+            UnknownShapeError: It is imported from the other package.
+        """
+        other = f"{OTHER[options.package]}.{module}"
+        if self.imports_name(other, name):
+            raise UnknownShapeError(f"it imports {name} from {other}")
+        return self.imports_name(f"{options.package}.{module}", name)
 
     def _find_import(
         self, module: str, name: str

@@ -1,0 +1,86 @@
+"""What else is to be said, where a project is not as the queue would like it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from seams import OTHER, Options, pyproject
+
+
+def notes(options: Options) -> list[str]:
+    """A text for each; empty ones where there is nothing to say."""
+    return [
+        _client_to_restore(options),
+        _tasks_to_change(options),
+        _arq_to_raise(options),
+        _env_to_change(options),
+    ]
+
+
+def _client_to_restore(options: Options) -> str:
+    """Where `paxx ext add arq` has been run on ours."""
+    name = f"{options.package}/arq.py"
+    text = _text(options.root / name)
+    if not text or "copier update" in text:
+        return ""
+    return (
+        f"{name} is not the template's any more: `paxx ext add arq` replaces it, and "
+        f"tasks.py.\nGet yours back from git, or the template's with `copier recopy "
+        "--overwrite`.\n"
+    )
+
+
+def _tasks_to_change(options: Options) -> str:
+    """Where tasks.py is older than the queue."""
+    other = OTHER[options.package]
+    moved = options.root / other / "tasks.py"
+    if moved.is_file() and not (options.root / options.package / "tasks.py").is_file():
+        return (
+            f"{other}/tasks.py is yours and was left where it is. The queue is now in "
+            f"{options.package}/:\n\n"
+            f"    git mv {other}/tasks.py {options.package}/tasks.py\n\n"
+            f"and in it, import from {options.package}.arq_worker, not "
+            f"{other}.arq_worker.\n"
+        )
+    tasks = options.root / options.package / "tasks.py"
+    if not re.search(r"^class WorkerSettings:", _text(tasks), re.MULTILINE):
+        return ""
+    return (
+        f"{options.package}/tasks.py works as it is. To get retries, the project's "
+        "logging,\ngraceful stops, health checks and several queues, change in it:\n\n"
+        f"    from {options.package}.arq_worker import BaseWorkerSettings\n\n"
+        "    class WorkerSettings(BaseWorkerSettings):\n\n"
+        "and delete its lines with redis_settings, max_jobs and job_timeout, which are "
+        "inherited.\nThen, once the queue is empty, store jobs as JSON instead of "
+        "pickle:\n\n    copier update --data serializer=json\n"
+    )
+
+
+def _arq_to_raise(options: Options) -> str:
+    """Where the project has asked for an arq that is too old."""
+    requirement, version = pyproject.old_arq(_text(options.root / "pyproject.toml"))
+    if not requirement:
+        return ""
+    return (
+        f"pyproject.toml asks for {requirement}, and the queue needs more than "
+        f"{version}:\n\n    {pyproject.lines(options)}\n"
+    )
+
+
+def _env_to_change(options: Options) -> str:
+    """Where the environment files name another Redis database than the answers."""
+    said = []
+    for name in (".env", ".env.example"):
+        text = _text(options.root / name)
+        match = re.search(r"^ARQ_REDIS_URL=(redis://localhost:.*/)(\d+)", text, re.M)
+        if match and int(match[2]) != options.redis_db:
+            said.append(
+                f"{name} still says ARQ_REDIS_URL={match[1]}{match[2]}, "
+                f"the queue is in database {options.redis_db}.\n"
+            )
+    return "".join(said)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

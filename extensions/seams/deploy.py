@@ -1,0 +1,134 @@
+"""deploy/linux-server/: the worker is deployed along with the app."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seams import Options, UnknownShapeError, newline_of
+
+
+@dataclass(frozen=True)
+class Inserted:
+    """Lines above or below the one line that has the anchor."""
+
+    text: str
+    above: str = ""
+    below: str = ""
+
+    def add(self, source: bytes) -> bytes:
+        """The file with them.
+
+        Raises:
+            UnknownShapeError: There is no such line, or more than one.
+        """
+        anchor = (self.above or self.below).encode()
+        if source.count(anchor) != 1:
+            raise UnknownShapeError(f"there is no single line with {anchor.decode()!r}")
+        at = source.index(anchor)
+        offset = source.rfind(b"\n", 0, at) + 1
+        if self.below:
+            offset = source.find(b"\n", at) + 1
+            if not offset:
+                raise UnknownShapeError("its last line does not end")
+        return source[:offset] + self._lines(source) + source[offset:]
+
+    def remove(self, source: bytes) -> bytes:
+        """The file without them.
+
+        Raises:
+            UnknownShapeError: They are not there as they were.
+        """
+        if source.count(self._lines(source)) != 1:
+            raise UnknownShapeError(f"{self.text.strip()!r} has been changed")
+        return source.replace(self._lines(source), b"")
+
+    def _lines(self, source: bytes) -> bytes:
+        return self.text.encode().replace(b"\n", newline_of(source))
+
+
+@dataclass(frozen=True)
+class Script:
+    """What is inserted into one script."""
+
+    sign: str
+    """What the script has with the queue, and not without."""
+    parts: tuple[Inserted, ...]
+
+    def lines(self, options: Options) -> str:
+        """The seam, to add or to take out by hand."""
+        return "\n\n".join(part.text.rstrip() for part in self.parts)
+
+    def add(self, source: bytes, options: Options) -> bytes:
+        """All parts are there."""
+        if self.sign.encode() in source:
+            return source
+        for part in self.parts:
+            source = part.add(source)
+        return source
+
+    def remove(self, source: bytes, options: Options) -> bytes:
+        """None is."""
+        if self.sign.encode() not in source:
+            return source
+        for part in self.parts:
+            source = part.remove(source)
+        return source
+
+
+DEPLOY = Script(
+    sign="deploy-worker.sh",
+    parts=(
+        Inserted(
+            """\
+# The ARQ worker: Redis, and one deploy at a time
+source "$SCRIPT_DIR/deploy-worker.sh"
+
+""",
+            above="# 1. Pull new image",
+        ),
+        Inserted('    "${ARQ_ENV[@]}" \\\n', below='-e "APP_ENV='),
+        Inserted(
+            """\
+# The ARQ workers of the new version
+deploy_worker
+
+""",
+            above="# 6. Graceful shutdown",
+        ),
+    ),
+)
+"""deploy.sh starts Redis first, tells the app where, and starts the worker after it."""
+
+INIT = Script(
+    sign="deploy-worker.sh",
+    parts=(
+        Inserted(
+            "    deploy/linux-server/deploy-worker.sh \\\n",
+            above="    deploy/linux-server/deploy-if-changed.sh \\",
+        ),
+    ),
+)
+"""deploy-init.sh copies deploy-worker.sh to the server, too."""
+
+PURGE = Script(
+    sign="arq-worker=",
+    parts=(
+        Inserted(
+            """\
+# Check the ARQ workers, and their Redis with its volume
+while IFS= read -r container; do
+    CONTAINERS_FOUND+=("$container")
+done < <(docker ps -a --filter "label=arq-worker=$APP_NAME" --format "{{.Names}}")
+if docker inspect "${APP_NAME}-redis" &>/dev/null; then
+    CONTAINERS_FOUND+=("${APP_NAME}-redis")
+fi
+if docker volume inspect "${APP_NAME}-redis" &>/dev/null; then
+    VOLUMES_FOUND+=("${APP_NAME}-redis")
+fi
+
+""",
+            above="# Check networks",
+        ),
+    ),
+)
+"""deploy-purge.sh knows the workers, and their Redis with its volume."""

@@ -1,0 +1,53 @@
+""".env, .env.example: where Redis is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from seams import Options, UnknownShapeError, append, newline_of
+
+
+def lines(options: Options) -> str:
+    """The seam, to add or to take out by hand."""
+    other = "pickle" if options.serializer == "json" else "json"
+    port = "\n# ARQ_METRICS_PORT=9191  # of the worker; 0: no metrics"
+    return f"""\
+# ARQ task queue
+# ARQ_REDIS_PORT=6379  # where that is taken: moves Compose's Redis and the next line
+ARQ_REDIS_URL=redis://localhost:${{ARQ_REDIS_PORT:-6379}}/{options.redis_db}
+# ARQ_QUEUE_NAME={options.queue_name}
+# ARQ_MAX_JOBS={options.max_jobs}  # that one worker runs at the same time
+# ARQ_JOB_TIMEOUT={options.job_timeout}  # seconds
+# ARQ_SERIALIZER={options.serializer}  # or {other}{port if options.metrics else ""}
+# More: {options.package}/arq_settings.py"""
+
+
+def add(source: bytes, options: Options) -> bytes:
+    """ARQ_REDIS_URL is set."""
+    try:
+        source.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise UnknownShapeError("it is not UTF-8") from exc
+    if re.search(rb"^\s*(export\s+)?ARQ_REDIS_URL\s*=", source, re.M | re.I):
+        return source
+    return append(source, lines(options))
+
+
+def remove(source: bytes, options: Options) -> bytes:
+    """The lines as they were added are gone, whatever the answers were then."""
+    newline = newline_of(source)
+    pattern = b""
+    for line in lines(replace(options, metrics=True)).splitlines():
+        start = rb"^(\\# ARQ_\w+=|\\# More|ARQ_REDIS_URL=.*/).*"
+        known = re.sub(start, rb"\1.*", re.escape(line.encode())) + newline
+        pattern += b"(" + known + b")?" if "METRICS" in line else known
+    found = list(re.finditer(rb"^" + pattern, source, re.M))
+    if len(found) != 1:
+        if add(source, options) == source:
+            raise UnknownShapeError("its ARQ_REDIS_URL has been changed")
+        return source
+    before, after = source[: found[0].start()], source[found[0].end() :]
+    if not after or before.endswith(newline * 2):
+        before = before.removesuffix(newline)
+    return before + after

@@ -1,0 +1,162 @@
+"""main.py: the lifespan closes the pool, just before the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import libcst as cst
+import libcst.matchers as m
+
+from seams import Options, UnknownShapeError, undo
+from seams.python_file import BLANKS, Block, Code
+
+
+def lines(options: Options) -> str:
+    """The seam, to add or to take out by hand."""
+    return (
+        f"from {options.package}.arq import close_pool\n\n"
+        "    await close_pool()  # in lifespan, after its yield"
+    )
+
+
+def add(source: bytes, options: Options) -> bytes:
+    """The lifespan closes the pool."""
+    code = Code(source)
+    name = code.imports_ours(options, "arq", "close_pool")
+    if code.count(name) > 1 or _closes_by_module(code, options.package):
+        return source
+    if not name and code.count("close_pool"):
+        raise UnknownShapeError("it has a close_pool of its own")
+    line, above = _place_to_close(code)
+    insert = code.insert_line if above else code.append_lines
+    insert(line, f"await {name or 'close_pool'}()")
+    if not name:
+        code.add_import(f"{options.package}.arq", "close_pool", options.root)
+    return code.render()
+
+
+def remove(source: bytes, options: Options) -> bytes:
+    """The lifespan does not close the pool."""
+    code = Code(source)
+    module = f"{options.package}.arq"
+    if not code.imports_name(module, "close_pool"):
+        return source
+    call = m.SimpleStatementLine([m.Expr(m.Await(m.Call(m.Name("close_pool"))))])
+    places = code.places(call)
+    if len(places) != 1 or code.count("close_pool") != 2:
+        raise UnknownShapeError("it uses close_pool in a way of its own")
+    if len(places[0][1]) == 1:
+        raise UnknownShapeError("closing the pool is all that happens there")
+
+    def without(blank: str) -> bytes:
+        code = Code(source)
+        [(line, _)] = code.places(call)
+        code.delete_lines(line, line)
+        code.remove_import(module, "close_pool", blank=blank)
+        return code.render()
+
+    return undo(source, map(without, BLANKS), lambda one: add(one, options))
+
+
+def _closes_by_module(code: Code, package: str) -> bool:
+    """Is close_pool called as an attribute of the module arq?"""
+    names = {f"{package}.arq", code.imports_name(package, "arq")}
+    attributes = m.findall(code.module, m.Attribute(attr=m.Name("close_pool")))
+    return any(
+        isinstance(node, cst.Attribute) and code.text(node.value) in names
+        for node in attributes
+    )
+
+
+def _place_to_close(code: Code) -> tuple[cst.SimpleStatementLine, bool]:
+    """A line of the lifespan, and whether to close the pool above it; below it if not.
+
+    That is above `await close_db()`, at the start of a `finally`, or below the `yield`.
+
+    Raises:
+        UnknownShapeError: It is not plain to see where the lifespan ends.
+    """
+    function = _lifespan(code)
+    yields = m.findall(function.body, m.Yield())
+    if len(yields) != 1:
+        raise UnknownShapeError("its lifespan does not have one `yield`")
+    way = _way_to(yields[0], function.body)
+    close_db = m.SimpleStatementLine([m.Expr(m.Await(m.Call(m.Name("close_db"))))])
+    leave = m.SimpleStatementLine([m.OneOf(m.Return(), m.Raise())])
+    closes = [
+        line
+        for line in m.findall(function.body, close_db)
+        if code.start(line) > code.start(yields[0])
+    ]
+    for block in way.after if len(closes) == 1 else ():
+        for line in block:
+            if line is closes[0] and isinstance(line, cst.SimpleStatementLine):
+                return line, True
+            if m.matches(line, leave):
+                break
+    if closes:
+        raise UnknownShapeError("its lifespan closes the database in a way of its own")
+    if way.finals and isinstance(way.finals[-1][0], cst.SimpleStatementLine):
+        return way.finals[-1][0], True
+    if way.in_try or len(way.line.body) > 1:
+        raise UnknownShapeError("its lifespan does more than is understood")
+    return way.line, False
+
+
+@dataclass
+class _Way:
+    """How to get to the `yield` of a lifespan."""
+
+    line: cst.SimpleStatementLine
+    in_try: bool
+    finals: list[Block]
+    """The `finally` blocks around it, the outermost first."""
+    after: list[Block]
+    """What runs after it, once and in any case: those, and what follows it."""
+
+
+def _way_to(wanted: cst.CSTNode, suite: cst.BaseSuite) -> _Way:
+    """The way to a `yield`, through `with` and `try` only.
+
+    Raises:
+        UnknownShapeError: It is in a loop, say, or in a `finally`.
+    """
+    in_try = False
+    finals: list[Block] = []
+    after: list[Block] = []
+    while wanted in m.findall(suite, m.Yield()):
+        position, statement = next(
+            (number, statement)
+            for number, statement in enumerate(suite.body, start=1)
+            if wanted in m.findall(statement, m.Yield())
+        )
+        if not in_try:
+            after.append(suite.body[position:])
+        if isinstance(statement, cst.SimpleStatementLine):
+            return _Way(statement, in_try, finals, after + finals)
+        if isinstance(statement, cst.Try):
+            in_try = True
+            if statement.finalbody:
+                finals.append(statement.finalbody.body.body)
+        elif not isinstance(statement, cst.With):
+            break
+        suite = statement.body
+    raise UnknownShapeError("its lifespan does more than is understood")
+
+
+def _lifespan(code: Code) -> cst.FunctionDef:
+    """The function given as `lifespan=`.
+
+    Raises:
+        UnknownShapeError: There is none, or several, or it is from elsewhere.
+    """
+    given = m.findall(code.module, m.Arg(keyword=m.Name("lifespan")))
+    names = {code.text(arg.value) for arg in given if isinstance(arg, cst.Arg)}
+    functions = [
+        node
+        for node in code.module.body
+        if isinstance(node, cst.FunctionDef) and node.name.value in names
+    ]
+    if len(names) != 1 or len(functions) != 1 or not functions[0].asynchronous:
+        raise UnknownShapeError("it has no single function given as `lifespan=`")
+    return functions[0]

@@ -1,0 +1,147 @@
+"""pyproject.toml: the project depends on arq."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+
+from seams import Options, UnknownShapeError, newline_of, undo
+
+DEPENDENCY = "arq>=0.28,<0.29"
+
+
+def lines(options: Options) -> str:
+    """The command that adds it."""
+    return f'uv add "{DEPENDENCY}"'
+
+
+def add(source: bytes, options: Options) -> bytes:
+    """The project depends on arq."""
+    names = _dependencies(source)
+    old = [name for name in names if _is_old(name)]
+    if any(_is_arq(name) for name in names) and not old:
+        return source
+    wanted = [DEPENDENCY if name in old else name for name in names]
+    wanted += [DEPENDENCY] * (not old)
+    for start, end, items in _arrays(source):
+        if old:
+            text = source[start:end].replace(old[0].encode(), DEPENDENCY.encode(), 1)
+        else:
+            text = _append(source, start, end, items)
+        result = source[:start] + text + source[end:]
+        if _is(result, wanted):
+            return result
+    raise UnknownShapeError("its dependencies are written in a way of their own")
+
+
+def _append(source: bytes, start: int, end: int, items: list[int]) -> bytes:
+    """The array with one more item; the ends of those it has are given."""
+    new = f'"{DEPENDENCY}"'.encode()
+    if not items:
+        return b"[" + new + source[start + 1 : end]
+    before, rest = source[start : items[-1]], source[items[-1] : end]
+    line_end = rest.find(b"\n") + 1
+    if not line_end:
+        return before + b", " + new + rest
+    comma, needed = (b",", b"") if rest.lstrip()[:1] == b"," else (b"", b",")
+    line = _indent(source, items[-1]) + new + comma + newline_of(source)
+    return before + needed + rest[:line_end] + line + rest[line_end:]
+
+
+def remove(source: bytes, options: Options) -> bytes:
+    """The project does not depend on arq."""
+    names = _dependencies(source)
+    wanted = [name for name in names if not _is_arq(name)]
+    if wanted == names:
+        return source
+
+    def without() -> Iterator[bytes]:
+        item = rb"""["'][Aa][Rr][Qq](?![\w-])[^"'\n]*["']"""
+        for pattern, instead in (
+            (rb"[ \t]*" + item + rb",?[ \t]*\r?\n", b""),
+            (rb",(\s*?\r?\n)[ \t]*" + item + rb"[ \t]*\r?\n", rb"\1"),
+            (rb",(  #.*\r?\n)[ \t]*" + item + rb"[ \t]*\r?\n", rb"\1"),
+            (rb", *" + item, b""),
+            (item + rb",? *", b""),
+        ):
+            for start, end, _ in _arrays(source):
+                array = re.sub(pattern, instead, source[start:end], count=1)
+                result = source[:start] + array + source[end:]
+                if _is(result, wanted):
+                    yield result
+        return
+
+    found = list(without())
+    if not found:
+        raise UnknownShapeError("its dependencies are written in a way of their own")
+    return undo(source, iter(found), lambda one: add(one, options))
+
+
+def old_arq(text: str) -> tuple[str, str]:
+    """The project's own requirement of an arq older than the queue's, and its version.
+
+    Both are empty where there is none, or where ours takes its place.
+    """
+    try:
+        names = _dependencies(text.encode())
+    except UnknownShapeError:
+        return "", ""
+    for name in names:
+        match = re.search(r"(?:>=|==|~=|>) *(0\.\d+)", name)
+        if _is_arq(name) and match and not _is_old(name):
+            lowest = tuple(map(int, match[1].split(".")))
+            if lowest < (0, 28):
+                return name, match[1]
+    return "", ""
+
+
+def _is_arq(requirement: str) -> bool:
+    return re.match(r"arq(?![\w.-])", requirement, re.IGNORECASE) is not None
+
+
+def _is_old(requirement: str) -> bool:
+    """Is it that of `paxx ext add arq`?"""
+    return re.fullmatch(r"arq *>= *0\.26", requirement, re.IGNORECASE) is not None
+
+
+def _dependencies(source: bytes) -> list[str]:
+    """The [project] dependencies.
+
+    Raises:
+        UnknownShapeError: There are none.
+    """
+    try:
+        dependencies = tomllib.loads(source.decode("utf-8"))["project"]["dependencies"]
+        return [str(name) for name in list(dependencies)]
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as exc:
+        raise UnknownShapeError("it has no [project] dependencies") from exc
+
+
+def _is(source: bytes, dependencies: list[str]) -> bool:
+    try:
+        return _dependencies(source) == dependencies
+    except UnknownShapeError:
+        return False
+
+
+def _arrays(source: bytes) -> Iterator[tuple[int, int, list[int]]]:
+    """Where arrays called dependencies start and end, and where each item ends."""
+    for match in re.finditer(rb"""dependencies["']?[ \t]*=[ \t]*\[""", source):
+        items: list[int] = []
+        token = re.compile(
+            rb"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')|#[^\n]*|(\])|[^"'#\]]+"""
+        )
+        for found in token.finditer(source, match.end()):
+            if found[1]:
+                items.append(found.end())
+            elif found[2]:
+                yield match.end() - 1, found.end(), items
+                break
+
+
+def _indent(source: bytes, item_end: int) -> bytes:
+    """The whitespace that starts the line of an item."""
+    line = source[source.rfind(b"\n", 0, item_end) + 1 : item_end]
+    indent = line[: len(line) - len(line.lstrip())]
+    return indent if line.lstrip()[:1] in (b'"', b"'") else b"    "

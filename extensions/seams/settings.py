@@ -1,0 +1,123 @@
+"""settings.py: Settings inherits ArqSettings."""
+
+from __future__ import annotations
+
+import libcst as cst
+
+from seams import Options, UnknownShapeError, undo
+from seams.python_file import BLANKS, Code
+
+
+def lines(options: Options) -> str:
+    """The seam, to add or to take out by hand."""
+    return (
+        f"from {options.package}.arq_settings import ArqSettings\n\n"
+        "class Settings(ArqSettings, BaseSettings):"
+    )
+
+
+def add(source: bytes, options: Options) -> bytes:
+    """Settings inherits ArqSettings."""
+    code = Code(source)
+    settings, bases = _settings_class(code)
+    name = code.imports_ours(options, "arq_settings", "ArqSettings")
+    if not name and code.count("ArqSettings"):
+        raise UnknownShapeError("it has an ArqSettings of its own")
+    if "Settings" not in _heirs(code, name):
+        first = code.start(bases[0])
+        gap = code.source[code.source.rfind(b"(", 0, first) + 1 : first]
+        separator = "," + gap.decode() if gap.strip() == b"" and b"\n" in gap else ", "
+        code.insert(first, f"{name or 'ArqSettings'}{separator}")
+    if not name:
+        module = f"{options.package}.arq_settings"
+        code.add_import(module, "ArqSettings", options.root)
+    _delete_old_fields(code, settings, options)
+    return code.render()
+
+
+def remove(source: bytes, options: Options) -> bytes:
+    """Settings has its own bases again."""
+    code = Code(source)
+    module = f"{options.package}.arq_settings"
+    if not code.imports_name(module, "ArqSettings"):
+        return source
+    _, bases = _settings_class(code)
+    names = [code.text(base.value) for base in bases]
+    if "ArqSettings" not in names or code.count("ArqSettings") != 2:
+        raise UnknownShapeError("it uses ArqSettings in a way of its own")
+    if len(bases) == 1:
+        raise UnknownShapeError("Settings would be without a base")
+
+    def without(blank: str) -> bytes:
+        code = Code(source)
+        _, bases = _settings_class(code)
+        index = names.index("ArqSettings")
+        if index + 1 < len(bases):
+            code.delete(code.start(bases[index]), code.start(bases[index + 1]))
+        else:
+            code.delete(code.end(bases[index - 1].value), code.end(bases[index].value))
+        code.remove_import(module, "ArqSettings", blank=blank)
+        return code.render()
+
+    return undo(source, map(without, BLANKS), lambda one: add(one, options))
+
+
+NO_SETTINGS = {"TypedDict", "NamedTuple", "Protocol", "Enum", "IntEnum", "StrEnum"}
+"""Bases of classes that cannot inherit from a pydantic one."""
+
+
+def _settings_class(code: Code) -> tuple[cst.ClassDef, list[cst.Arg]]:
+    """The class Settings, and its bases.
+
+    Raises:
+        UnknownShapeError: There is none, or several, or it is not pydantic-settings'.
+    """
+    classes = [node for node in code.classes() if node.name.value == "Settings"]
+    if len(classes) != 1 or not classes[0].bases:
+        raise UnknownShapeError("it has no single `class Settings(...)` with a base")
+    bases = list(classes[0].bases)
+    names = {code.text(base.value).rpartition(".")[2] for base in bases}
+    old = ("pydantic", "pydantic.v1", "pydantic.v1.env_settings")
+    if names & NO_SETTINGS or any(code.imports_name(m, "BaseSettings") for m in old):
+        raise UnknownShapeError("its Settings is not one of pydantic-settings")
+    return classes[0], bases
+
+
+def _heirs(code: Code, name: str) -> set[str]:
+    """The class of this name, and the classes that inherit from it."""
+    heirs = {name}
+    for node in code.classes():
+        if heirs & {code.text(base.value) for base in node.bases}:
+            heirs.add(node.name.value)
+    return heirs
+
+
+def _delete_old_fields(code: Code, settings: cst.ClassDef, options: Options) -> None:
+    """Delete the fields that `paxx ext add arq` added: they would hide ArqSettings'.
+
+    Raises:
+        UnknownShapeError: One says something else than the answers.
+    """
+    expected = {
+        "arq_redis_url": f"redis://localhost:6379/{options.redis_db}",
+        "arq_max_jobs": str(options.max_jobs),
+        "arq_job_timeout": str(options.job_timeout),
+    }
+    found = {
+        code.text(line.body[0]).partition(": str = ")[0]: line
+        for line in settings.body.body
+        if isinstance(line, cst.SimpleStatementLine)
+    }
+    if not expected.keys() <= found.keys():
+        return
+    for name, value in expected.items():
+        line = found[name]
+        if code.text(line.body[0]).partition(": str = ")[2].strip("\"'") != value:
+            raise UnknownShapeError(
+                f"its field {name} hides the one of ArqSettings; delete it, and set "
+                f"{name.upper()} in the environment to keep its value"
+            )
+        comments = [empty.comment for empty in line.leading_lines if empty.comment]
+        heading = [comment.value for comment in comments] == ["# Infrastructure"]
+        first = comments[0] if heading else line.body[0]
+        code.delete_lines(first, line.body[0], blank="above")

@@ -1,0 +1,266 @@
+"""What the template refuses: before anything is written, in one line.
+
+Three times: before the first question, the hook refuses what is not a Paxx project, and
+a wrong `--data`; at each question, its validator asks `answer_problem`; and after the
+last one, copier.yml asks `refuse_losses`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from copier.errors import UserMessageError
+from copier_template_extensions import ContextHook
+
+if TYPE_CHECKING:  # Copier loads each file alone
+    from paxx import Project
+
+# What every answers file of this template has, and hardly another one.
+FINGERPRINT = "job_timeout:"
+
+
+class Refusals(ContextHook):
+    """Refuses, and puts what copier.yml asks with into Copier's context."""
+
+    def hook(self, context: dict[str, Any]) -> None:
+        """Add to the context of a string or file that Copier is about to render.
+
+        Raises:
+            copier.errors.UserMessageError: Before the first question, when the template
+                cannot be copied here. Nothing has been written then.
+        """
+        conf = context["_copier_conf"]
+        project: Project = context["paxx"]
+        context["answer_problem"] = answer_problem
+        context["refuse_losses"] = lambda: self._refuse_losses(context)
+        context["rendered_files"] = lambda: sorted(self._rendered(context))
+        context["ignored_files"] = lambda: project.ignored([*self._rendered(context)])
+        mode = conf["data"].get("mode", "write")
+        if context.get("_stage") == "before" and mode != "write":  # of an update
+            raise UserMessageError(
+                f"mode={mode}: it is for `copier copy` and `recopy`."
+            )
+        # no answers file: Copier is still finding out what it is
+        if str(conf["answers_file"]) and context["_copier_phase"] == "prompt":
+            problem = _refusal(project, conf)
+            if problem:
+                raise UserMessageError(problem)
+
+    def _refuse_losses(self, context: dict[str, Any]) -> str:
+        """Refuse to overwrite or delete what git has no copy of.
+
+        Asked by copier.yml after the last question, when nothing has been written.
+
+        Raises:
+            copier.errors.UserMessageError: Something would be lost.
+        """
+        project: Project = context["paxx"]
+        if _is_scratch(project.root) or context["mode"] != "write":
+            return ""
+        answers_file = str(context["_copier_conf"]["answers_file"])
+        answers = _yaml(project.text(answers_file))
+        skipped = [*self._skipped(context), answers_file]
+        touched = [
+            name
+            for name, content in self._rendered(context).items()
+            if name not in skipped and _differs(project.root / name, content)
+        ]
+        foreign = [name for name in touched if name != f"{project.old_queue}/arq.py"]
+        if foreign and not answers:
+            raise UserMessageError(
+                f"{', '.join(foreign)}: not of this template, which has a file of that "
+                "name. Rename yours and run copier again."
+            )
+        before = self._rendered_before(context, answers)
+        gone = before - self._rendered(context).keys() - {*skipped}
+        touched += [name for name in sorted(gone) if (project.root / name).is_file()]
+        committed = project.committed()
+        lost = [name for name in touched if name not in committed]
+        if lost:
+            raise UserMessageError(
+                f"{', '.join(lost)}: git has no copy, and it would be overwritten. Run "
+                f"`git add -f {' '.join(lost)}`, commit, and run copier again."
+            )
+        return ""
+
+    def _rendered(self, context: dict[str, Any]) -> dict[str, bytes]:
+        """What the template renders from these answers: path and content."""
+        root = Path(context["_copier_conf"]["src_path"]) / "template"
+        files: dict[str, bytes] = {}
+        for path in root.rglob("*"):
+            name = self._name(path.relative_to(root).parts, context)
+            if name and path.is_file():
+                files[name] = path.read_bytes()
+                if path.suffix == ".jinja":
+                    files[name] = self._string(files[name].decode(), context).encode()
+        return files
+
+    def _rendered_before(
+        self, context: dict[str, Any], answers: dict[str, Any]
+    ) -> set[str]:
+        """The paths of what the version in the answers file has rendered."""
+        commit, project = answers.get("_commit"), context["paxx"]
+        if not isinstance(commit, str) or commit.startswith("-"):
+            return set()
+        source = str(context["_copier_conf"]["src_path"])
+        listing = ("ls-tree", "-r", "--name-only", commit, "template")
+        files = project.run_git("-C", source, *listing).splitlines()
+        paths = [PurePath(file).parts[1:] for file in files]
+        return {self._name(parts, {**context, **answers}) for parts in paths} - {""}
+
+    def _name(self, parts: Sequence[str], context: dict[str, Any]) -> str:
+        """The path of a template's file in the project; empty when it is left out."""
+        names = [self._string(part, context) for part in parts]
+        return "/".join(names).removesuffix(".jinja") if all(names) else ""
+
+    def _skipped(self, context: dict[str, Any]) -> list[str]:
+        """The files that stay as they are when they exist."""
+        text = (Path(context["_copier_conf"]["src_path"]) / "copier.yml").read_text()
+        return [self._string(it, context) for it in _yaml(text)["_skip_if_exists"]]
+
+    def _string(self, text: str, context: dict[str, Any]) -> str:
+        return self.environment.from_string(text).render(context)
+
+
+def _refusal(project: Project, conf: Any) -> str:
+    """Why not to begin; empty when nothing speaks against it."""
+    answers_file, data = str(conf["answers_file"]), dict(conf["data"])
+    answers = project.text(answers_file)
+    if answers and FINGERPRINT not in answers:
+        return (
+            f"{answers_file} belongs to another template: add "
+            "`-a .copier-answers.arq.yml`, here and for each update."
+        )
+    for name in RULES.keys() & data.keys():
+        if problem := answer_problem(name, data[name]):
+            return f"{name}: {data[name]!r} will not do. {problem}"
+    if _is_scratch(project.root):
+        return ""
+    if not answers and project.problem:
+        return project.problem
+    if data.get("worker_classes", project.worker_classes) != project.worker_classes:
+        return "worker_classes: it is read from tasks.py, leave it out."
+    for name in ("metrics", "linux_server"):
+        if name in data and project.outdated(name, _as_bool(data[name])):
+            return f"{name}: it cannot be no, the project has it."
+    compose_file = data.get("compose_file", project.compose_file)
+    if not compose_file and project.compose_file:
+        return f"compose_file: it cannot be empty, there is {project.compose_file}."
+    if _as_bool(data.get("include_compose_worker")) and not compose_file:
+        return (
+            "include_compose_worker: there is no Compose file to add the worker to. "
+            "Add one, or answer no."
+        )
+    if project.old_queue and not (conf["overwrite"] or sys.stdin.isatty()):
+        return (
+            f"{project.old_queue}/arq.py is there already: add --overwrite to "
+            "replace it. tasks.py stays as it is."
+        )
+    return ""
+
+
+def _is_scratch(root: Path) -> bool:
+    """Is it one of the directories in which `copier update` renders for comparison?
+
+    There is no project in them to have facts about, and an error would stop the update
+    halfway. While skip patterns are rendered they are the working directory, ".".
+    """
+    return any(
+        part.startswith("copier.") and ("old_copy." in part or "new_copy." in part)
+        for part in root.absolute().parts
+    )
+
+
+def _differs(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() != content
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+# --- Answers ------------------------------------------------------------------------
+
+
+# What an answer must be, and what to say otherwise. copier.yml's validators ask here,
+# and so does the hook: for an answer given with --data, Copier would show a traceback.
+def _is_bool(value: Any) -> bool:
+    return _as_bool(value) is not None
+
+
+def _is_plain(value: Any) -> bool:
+    """Can it be written into a script, a Compose file and Python as it is?"""
+    return re.fullmatch(r"[^\"'`$\\{}\x00-\x1f]*", str(value)) is not None
+
+
+YES_OR_NO = (_is_bool, "Type y or n.")
+PLAIN = (_is_plain, "It must have no quotes, $ or the like.")
+
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "package": (
+        lambda value: value in ("core", "services"),
+        "Type core or services.",
+    ),
+    "redis_db": (
+        lambda value: 0 <= int(value) <= 15,
+        "Type a number from 0 to 15.",
+    ),
+    "max_jobs": (
+        lambda value: int(value) >= 1,
+        "Type a number of 1 or more.",
+    ),
+    "job_timeout": (
+        lambda value: int(value) >= 1,
+        "Type a number of seconds, 1 or more.",
+    ),
+    "include_cron_examples": YES_OR_NO,
+    "include_compose_worker": YES_OR_NO,
+    "include_jobs_page": YES_OR_NO,
+    "structlog": YES_OR_NO,
+    "app_exception": YES_OR_NO,
+    "sqlalchemy": YES_OR_NO,
+    "database": YES_OR_NO,
+    "metrics": YES_OR_NO,
+    "linux_server": YES_OR_NO,
+    "serializer": (
+        lambda value: value in ("json", "pickle"),
+        "Type json or pickle.",
+    ),
+    "mode": (
+        lambda value: value in ("write", "diff", "check", "remove", "remove-all"),
+        "Type write, diff, check, remove or remove-all.",
+    ),
+    "queue_name": PLAIN,
+    "worker_classes": PLAIN,
+    "project_name": PLAIN,
+    "compose_file": PLAIN,
+    "worker_file": PLAIN,
+    "app_service": PLAIN,
+    "worker_service": PLAIN,
+    "redis_service": PLAIN,
+    "redis_condition": PLAIN,
+}
+
+
+def _as_bool(value: Any) -> bool | None:
+    texts = {"true": True, "false": False, "yes": True, "no": False}
+    texts |= {"y": True, "n": False, "on": True, "off": False, "1": True, "0": False}
+    return texts.get(str(value).lower())
+
+
+def answer_problem(name: str, value: Any) -> str:
+    """What to type instead; empty when the answer is fine."""
+    valid, advice = RULES[name]
+    try:
+        return "" if valid(value) else advice
+    except (TypeError, ValueError):
+        return advice

@@ -365,6 +365,9 @@ class PaxxProject(ContextHook):
         context["paxx"] = _project(Path(context["_copier_conf"]["dst_path"]).absolute())
 
 
+# --- Compose ------------------------------------------------------------------------
+
+
 class _ComposeLoader(yaml.SafeLoader):
     """Reads Compose's own tags, such as !reset, as what they are put before."""
 

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import libcst as cst
 import libcst.matchers as m
 
-from seams import Options, UnknownShapeError, undo
-from seams.python_file import BLANKS, Block, Code
+from seams import Options, UnknownShapeError
+from seams.imported import Imported
+from seams.python_file import Block, Code
+
+POOL = Imported("arq", "close_pool")
 
 
 def lines(options: Options) -> str:
     """The seam, to add or to take out by hand."""
     return (
-        f"from {options.package}.arq import close_pool\n\n"
+        f"{POOL.line(options)}\n\n"
         "    await close_pool()  # in lifespan, after its yield"
     )
 
@@ -22,40 +25,23 @@ def lines(options: Options) -> str:
 def add(source: bytes, options: Options) -> bytes:
     """The lifespan closes the pool."""
     code = Code(source)
-    name = code.imports_ours(options, "arq", "close_pool")
+    name = POOL.found(code, options)
     if code.count(name) > 1 or _closes_by_module(code, options.package):
         return source
-    if not name and code.count("close_pool"):
+    if not name and code.count(POOL.name):
         raise UnknownShapeError("it has a close_pool of its own")
     line, above = _place_to_close(code)
     insert = code.insert_line if above else code.append_lines
-    insert(line, f"await {name or 'close_pool'}()")
+    insert(line, f"await {name or POOL.name}()")
     if not name:
-        code.add_import(f"{options.package}.arq", "close_pool", options.root)
+        POOL.add(code, options)
     return code.render()
 
 
 def remove(source: bytes, options: Options) -> bytes:
     """The lifespan does not close the pool."""
-    code = Code(source)
-    module = f"{options.package}.arq"
-    if not code.imports_name(module, "close_pool"):
-        return source
-    call = m.SimpleStatementLine([m.Expr(m.Await(m.Call(m.Name("close_pool"))))])
-    places = code.places(call)
-    if len(places) != 1 or code.count("close_pool") != 2:
-        raise UnknownShapeError("it uses close_pool in a way of its own")
-    if len(places[0][1]) == 1:
-        raise UnknownShapeError("closing the pool is all that happens there")
-
-    def without(blank: str) -> bytes:
-        code = Code(source)
-        [(line, _)] = code.places(call)
-        code.delete_lines(line, line)
-        code.remove_import(module, "close_pool", blank=blank)
-        return code.render()
-
-    return undo(source, map(without, BLANKS), lambda one: add(one, options))
+    call = m.SimpleStatementLine([m.Expr(m.Await(m.Call(m.Name(POOL.name))))])
+    return POOL.remove(source, options, lambda code: POOL.delete_line(code, call), add)
 
 
 def _closes_by_module(code: Code, package: str) -> bool:

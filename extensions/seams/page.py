@@ -7,56 +7,39 @@ import re
 import libcst as cst
 import libcst.matchers as m
 
-from seams import Options, UnknownShapeError, undo
-from seams.python_file import BLANKS, Code
+from seams import Options, UnknownShapeError
+from seams.imported import Imported
+from seams.python_file import Code
+
+PAGE = Imported("arq_page", "jobs_page")
 
 
 def lines(options: Options) -> str:
     """The seam, to add or to take out by hand."""
-    return (
-        f"from {options.package}.arq_page import jobs_page\n\n"
-        "    app.include_router(jobs_page())"
-    )
+    return f"{PAGE.line(options)}\n\n    app.include_router(jobs_page())"
 
 
 def add(source: bytes, options: Options) -> bytes:
     """The app includes the page's router, after its other ones."""
     code = Code(source)
-    name = code.imports_ours(options, "arq_page", "jobs_page")
+    name = PAGE.found(code, options)
     if code.count(name) > 1:
         return source
-    if not name and code.count("jobs_page"):
+    if not name and code.count(PAGE.name):
         raise UnknownShapeError("it has a jobs_page of its own")
     line, app = _last_router(code)
-    code.append_lines(line, f"{app}.include_router({name or 'jobs_page'}())")
+    code.append_lines(line, f"{app}.include_router({name or PAGE.name}())")
     if not name:
-        code.add_import(f"{options.package}.arq_page", "jobs_page", options.root)
+        PAGE.add(code, options)
     return code.render()
 
 
 def remove(source: bytes, options: Options) -> bytes:
     """The app does not include the page's router."""
-    code = Code(source)
-    module = f"{options.package}.arq_page"
-    if not code.imports_name(module, "jobs_page"):
-        return source
-    router = m.Call(m.Name("jobs_page"), args=[])
+    router = m.Call(m.Name(PAGE.name), args=[])
     include = m.Call(_INCLUDE_ROUTER, args=[m.Arg(router, keyword=None)])
-    line_of_it = m.SimpleStatementLine([m.Expr(include)])
-    places = code.places(line_of_it)
-    if len(places) != 1 or code.count("jobs_page") != 2:
-        raise UnknownShapeError("it uses jobs_page in a way of its own")
-    if len(places[0][1]) == 1:
-        raise UnknownShapeError("including jobs_page is all that happens there")
-
-    def without(blank: str) -> bytes:
-        code = Code(source)
-        [(line, _)] = code.places(line_of_it)
-        code.delete_lines(line, line)
-        code.remove_import(module, "jobs_page", blank=blank)
-        return code.render()
-
-    return undo(source, map(without, BLANKS), lambda one: add(one, options))
+    line = m.SimpleStatementLine([m.Expr(include)])
+    return PAGE.remove(source, options, lambda code: PAGE.delete_line(code, line), add)
 
 
 _INCLUDE_ROUTER = m.Attribute(m.Name(), m.Name("include_router"))

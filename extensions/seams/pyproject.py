@@ -10,6 +10,16 @@ from seams import Options, UnknownShapeError, newline_of, undo
 
 DEPENDENCY = "arq>=0.28,<0.29"
 
+ITEM = rb"""["'][Aa][Rr][Qq](?![\w-])[^"'\n]*["']"""
+WRITTEN = (
+    (rb"[ \t]*" + ITEM + rb",?[ \t]*\r?\n", b""),  # in a line of its own
+    (rb",(\s*?\r?\n)[ \t]*" + ITEM + rb"[ \t]*\r?\n", rb"\1"),  # in the last, no comma
+    (rb",(  #.*\r?\n)[ \t]*" + ITEM + rb"[ \t]*\r?\n", rb"\1"),  # that, below a comment
+    (rb", *" + ITEM, b""),  # after others
+    (ITEM + rb",? *", b""),  # before them
+)
+"""How arq may be written in an array, and what to put instead to take it out."""
+
 
 def lines(options: Options) -> str:
     """The command that adds it."""
@@ -35,6 +45,24 @@ def add(source: bytes, options: Options) -> bytes:
     raise UnknownShapeError("its dependencies are written in a way of their own")
 
 
+def remove(source: bytes, options: Options) -> bytes:
+    """The project does not depend on arq."""
+    names = _dependencies(source)
+    wanted = [name for name in names if not _is_arq(name)]
+    if wanted == names:
+        return source
+    found = []
+    for pattern, rest in WRITTEN:
+        for start, end, _ in _arrays(source):
+            array = re.sub(pattern, rest, source[start:end], count=1)
+            result = source[:start] + array + source[end:]
+            if _is(result, wanted):
+                found.append(result)
+    if not found:
+        raise UnknownShapeError("its dependencies are written in a way of their own")
+    return undo(source, found, lambda one: add(one, options))
+
+
 def _append(source: bytes, start: int, end: int, items: list[int]) -> bytes:
     """The array with one more item; the ends of those it has are given."""
     new = f'"{DEPENDENCY}"'.encode()
@@ -47,35 +75,6 @@ def _append(source: bytes, start: int, end: int, items: list[int]) -> bytes:
     comma, needed = (b",", b"") if rest.lstrip()[:1] == b"," else (b"", b",")
     line = _indent(source, items[-1]) + new + comma + newline_of(source)
     return before + needed + rest[:line_end] + line + rest[line_end:]
-
-
-def remove(source: bytes, options: Options) -> bytes:
-    """The project does not depend on arq."""
-    names = _dependencies(source)
-    wanted = [name for name in names if not _is_arq(name)]
-    if wanted == names:
-        return source
-
-    def without() -> Iterator[bytes]:
-        item = rb"""["'][Aa][Rr][Qq](?![\w-])[^"'\n]*["']"""
-        for pattern, instead in (
-            (rb"[ \t]*" + item + rb",?[ \t]*\r?\n", b""),
-            (rb",(\s*?\r?\n)[ \t]*" + item + rb"[ \t]*\r?\n", rb"\1"),
-            (rb",(  #.*\r?\n)[ \t]*" + item + rb"[ \t]*\r?\n", rb"\1"),
-            (rb", *" + item, b""),
-            (item + rb",? *", b""),
-        ):
-            for start, end, _ in _arrays(source):
-                array = re.sub(pattern, instead, source[start:end], count=1)
-                result = source[:start] + array + source[end:]
-                if _is(result, wanted):
-                    yield result
-        return
-
-    found = list(without())
-    if not found:
-        raise UnknownShapeError("its dependencies are written in a way of their own")
-    return undo(source, iter(found), lambda one: add(one, options))
 
 
 def old_arq(text: str) -> tuple[str, str]:

@@ -10,16 +10,12 @@ import libcst as cst
 import libcst.matchers as m
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
 
-from seams import OTHER, Options, UnknownShapeError, newline_of
+from seams import UnknownShapeError, newline_of
 
 BOM = b"\xef\xbb\xbf"
 
 MAX_SIZE = 1_000_000
 """Bytes; a file beyond that would take minutes to parse."""
-
-
-BLANKS = ("", "above", "below")
-"""Which blank lines may have come with an import."""
 
 Block = Sequence[cst.BaseStatement | cst.BaseSmallStatement]
 
@@ -72,6 +68,14 @@ class Code:
     def text(self, node: cst.CSTNode) -> str:
         """The node's code."""
         return self.module.code_for_node(node)
+
+    def count(self, name: str) -> int:
+        """How often the name is in the code; comments and strings aside."""
+        return len(m.findall(self.module, m.Name(name)))
+
+    def classes(self) -> list[cst.ClassDef]:
+        """The classes at the top level."""
+        return [node for node in self.module.body if isinstance(node, cst.ClassDef)]
 
     def places(
         self, wanted: m.BaseMatcherNode
@@ -150,14 +154,6 @@ class Code:
 
     # --- Imports --------------------------------------------------------------------
 
-    def count(self, name: str) -> int:
-        """How often the name is in the code; comments and strings aside."""
-        return len(m.findall(self.module, m.Name(name)))
-
-    def classes(self) -> list[cst.ClassDef]:
-        """The classes at the top level."""
-        return [node for node in self.module.body if isinstance(node, cst.ClassDef)]
-
     def imports(self) -> list[cst.SimpleStatementLine]:
         """The lines at the top level that import."""
         return [line for line in self.module.body if _is_import(line)]
@@ -169,17 +165,6 @@ class Code:
             return ""
         _, names, index = found
         return names[index].evaluated_alias or name
-
-    def imports_ours(self, options: Options, module: str, name: str) -> str:
-        """The same, for a module of the queue's.
-
-        Raises:
-            UnknownShapeError: It is imported from the other package.
-        """
-        other = f"{OTHER[options.package]}.{module}"
-        if self.imports_name(other, name):
-            raise UnknownShapeError(f"it imports {name} from {other}")
-        return self.imports_name(f"{options.package}.{module}", name)
 
     def _find_import(
         self, module: str, name: str

@@ -4,62 +4,58 @@ from __future__ import annotations
 
 import libcst as cst
 
-from seams import Options, UnknownShapeError, undo
-from seams.python_file import BLANKS, Code
+from seams import Options, UnknownShapeError
+from seams.imported import Imported
+from seams.python_file import Code
+
+MIXIN = Imported("arq_settings", "ArqSettings")
 
 
 def lines(options: Options) -> str:
     """The seam, to add or to take out by hand."""
-    return (
-        f"from {options.package}.arq_settings import ArqSettings\n\n"
-        "class Settings(ArqSettings, BaseSettings):"
-    )
+    return f"{MIXIN.line(options)}\n\nclass Settings(ArqSettings, BaseSettings):"
 
 
 def add(source: bytes, options: Options) -> bytes:
     """Settings inherits ArqSettings."""
     code = Code(source)
     settings, bases = _settings_class(code)
-    name = code.imports_ours(options, "arq_settings", "ArqSettings")
-    if not name and code.count("ArqSettings"):
+    name = MIXIN.found(code, options)
+    if not name and code.count(MIXIN.name):
         raise UnknownShapeError("it has an ArqSettings of its own")
     if "Settings" not in _heirs(code, name):
         first = code.start(bases[0])
         gap = code.source[code.source.rfind(b"(", 0, first) + 1 : first]
         separator = "," + gap.decode() if gap.strip() == b"" and b"\n" in gap else ", "
-        code.insert(first, f"{name or 'ArqSettings'}{separator}")
+        code.insert(first, f"{name or MIXIN.name}{separator}")
     if not name:
-        module = f"{options.package}.arq_settings"
-        code.add_import(module, "ArqSettings", options.root)
+        MIXIN.add(code, options)
     _delete_old_fields(code, settings, options)
     return code.render()
 
 
 def remove(source: bytes, options: Options) -> bytes:
     """Settings has its own bases again."""
-    code = Code(source)
-    module = f"{options.package}.arq_settings"
-    if not code.imports_name(module, "ArqSettings"):
-        return source
+    return MIXIN.remove(source, options, _delete_base, add)
+
+
+def _delete_base(code: Code) -> None:
+    """Take ArqSettings out of the bases of Settings.
+
+    Raises:
+        UnknownShapeError: It is not there, or alone.
+    """
     _, bases = _settings_class(code)
     names = [code.text(base.value) for base in bases]
-    if "ArqSettings" not in names or code.count("ArqSettings") != 2:
+    if MIXIN.name not in names:
         raise UnknownShapeError("it uses ArqSettings in a way of its own")
     if len(bases) == 1:
         raise UnknownShapeError("Settings would be without a base")
-
-    def without(blank: str) -> bytes:
-        code = Code(source)
-        _, bases = _settings_class(code)
-        index = names.index("ArqSettings")
-        if index + 1 < len(bases):
-            code.delete(code.start(bases[index]), code.start(bases[index + 1]))
-        else:
-            code.delete(code.end(bases[index - 1].value), code.end(bases[index].value))
-        code.remove_import(module, "ArqSettings", blank=blank)
-        return code.render()
-
-    return undo(source, map(without, BLANKS), lambda one: add(one, options))
+    index = names.index(MIXIN.name)
+    if index + 1 < len(bases):
+        code.delete(code.start(bases[index]), code.start(bases[index + 1]))
+    else:
+        code.delete(code.end(bases[index - 1].value), code.end(bases[index].value))
 
 
 NO_SETTINGS = {"TypedDict", "NamedTuple", "Protocol", "Enum", "IntEnum", "StrEnum"}

@@ -1,4 +1,4 @@
-"""Takes out what the template has rendered, and lists what is left of the queue."""
+"""Deletes what the template has rendered, and lists what is left of the queue."""
 
 from __future__ import annotations
 
@@ -22,21 +22,19 @@ def refusal(root: Path) -> str:
 
 
 def leave(
-    template: Template, package: str, unwired: Iterable[str], *, everything: bool
+    template: Template, files: dict[str, bytes], package: str, *, everything: bool
 ) -> Iterator[str]:
-    """Take out all that is here of the template; says what was done, and what is left.
+    """Delete the template's files; says what was done, and what is left of the queue.
 
     Args:
         template: What is to go.
+        files: What it has rendered.
         package: Where the queue was.
-        unwired: Takes the seams out while it is iterated over, and says what was done.
-        everything: Also the files that the user has changed.
+        everything: Delete also what the user has changed.
 
     Raises:
-        CannotTellError: Nothing was done, and why.
+        CannotTellError: Git does not say how old an empty file is.
     """
-    files = template.rendered()
-    yield from unwired
     deleted, kept = _delete(template, files, everything=everything)
     yield from (f"    deleted  {name}" for name in deleted)
     if kept:

@@ -234,12 +234,13 @@ def _remove(options: Options, template: Template, *, everything: bool) -> None:
     problem = refusal(options.root)
     if problem:
         sys.exit(f"The queue was left as it is: {problem}.")
-    unwired = (wire(seam, options, mode="remove") for seam in reversed(SEAMS))
     try:
-        for message in leave(template, options.package, unwired, everything=everything):
-            _say(message)
+        files = template.rendered()
+        messages = [wire(seam, options, mode="remove") for seam in reversed(SEAMS)]
+        messages += leave(template, files, options.package, everything=everything)
     except CannotTellError as exc:
         sys.exit(f"The queue was left as it is: {exc}.")
+    _say(messages)
 
 
 def _add(options: Options, template: Template, mode: str, only: str | None) -> None:
@@ -254,16 +255,16 @@ def _add(options: Options, template: Template, mode: str, only: str | None) -> N
         messages += notes(options)
     if only is None and mode == "check":
         messages.append(dropped_edits(template))
-    for message in dict.fromkeys(messages):  # a file may have two seams
-        _say(message)
+    _say(messages)
     for name, draft in drafts.items():
         print(diff(name, (options.root / name).read_bytes(), draft), end="")
 
 
-def _say(message: str) -> None:
+def _say(messages: Sequence[str]) -> None:
     """Print what there is; the diff has stdout for itself."""
-    if message:
-        print(message, file=sys.stderr)
+    for message in dict.fromkeys(messages):  # a file may have two seams
+        if message:
+            print(message, file=sys.stderr)
 
 
 if __name__ == "__main__":

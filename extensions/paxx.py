@@ -18,6 +18,9 @@ from typing import Any
 import yaml
 from copier_template_extensions import ContextHook
 
+# What every file of the template says at its head, and none of a project's own.
+OURS = "copier update"
+
 # In Compose's own order of preference.
 COMPOSE_FILES = (
     "compose.yaml",
@@ -115,7 +118,7 @@ class Project:
         """
         for package in ("services", "core"):
             text = self.text(f"{package}/arq.py")
-            if text and "copier update" not in text:
+            if text and OURS not in text:
                 return package
         return ""
 
@@ -244,7 +247,7 @@ class Project:
         found: dict[str, dict[str, Any]] = {}
         for file in (self.compose_file, *self.override_files):
             text = self.text(file)
-            if "copier update" in text:  # ours
+            if OURS in text:
                 continue
             for name, service in _compose_services(text).items():
                 found[name] = found.get(name, {}) | service
@@ -384,6 +387,7 @@ _ComposeLoader.add_multi_constructor("!", _untagged)
 
 
 def _compose_services(text: str) -> dict[str, dict[str, Any]]:
+    """The services by name; none where the file cannot be read."""
     try:
         services = yaml.load(text, _ComposeLoader)["services"]
         return {str(k): v for k, v in services.items() if isinstance(v, dict)}

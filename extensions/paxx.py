@@ -218,6 +218,10 @@ class Project:
 
     # --- Compose ------------------------------------------------------------------
 
+    def has_password(self) -> bool:
+        """Is the password of the jobs page in .env, by now?"""
+        return re.search("^ARQ_PAGE_PASSWORD=.", self.text(".env"), re.M) is not None
+
     @cached_property
     def compose_file(self) -> str:
         """The project's Compose file; empty when there is none."""

@@ -115,8 +115,8 @@ class Refusals(ContextHook):
 
     def _name(self, parts: Sequence[str], context: dict[str, Any]) -> str:
         """The path of a template's file in the project; empty when it is left out."""
-        names = [self._string(part, context) for part in parts]
-        return "/".join(names).removesuffix(".jinja") if all(names) else ""
+        names = [self._string(part, context).removesuffix(".jinja") for part in parts]
+        return "/".join(names) if all(names) else ""
 
     def _skipped(self, context: dict[str, Any]) -> list[str]:
         """The files that stay as they are when they exist."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,8 @@ MODES = {
     "remove-all": "those, too",
 }
 
+WIRED, UNWIRED = "    wired  ", "    unwired  "
+
 
 # --- One seam -----------------------------------------------------------------------
 
@@ -134,7 +137,7 @@ def wire(
         why = exc.strerror or "it cannot be read"
         return _by_hand(name, why, seam, options, mode)
     target = f" -> {path.readlink()}" if path.is_symlink() else ""
-    return f"    {'unwired' if mode == 'remove' else 'wired'}  {name}{target}"
+    return f"{UNWIRED if mode == 'remove' else WIRED}{name}{target}"
 
 
 def edited(source: bytes, seam: Seam, options: Options, *, mode: str) -> bytes:
@@ -261,9 +264,21 @@ def _add(options: Options, template: Template, mode: str, only: str | None) -> N
 
 
 def _say(messages: Sequence[str]) -> None:
-    """Print what there is; the diff has stdout for itself."""
-    for message in dict.fromkeys(messages):  # a file may have two seams
-        if message:
+    """Print what there is, the files that were wired first, on one line if they fit.
+
+    The diff has stdout for itself.
+    """
+    unique = [*filter(None, dict.fromkeys(messages))]  # a file may have two seams
+    wired = [it.removeprefix(WIRED) for it in unique if it.startswith(WIRED)]
+    if wired:
+        text = WIRED + ", ".join(wired)
+        indent = " " * len(WIRED)
+        lines = textwrap.wrap(
+            text, 80, subsequent_indent=indent, break_on_hyphens=False
+        )
+        print(*lines, sep="\n", file=sys.stderr)
+    for message in unique:
+        if not message.startswith(WIRED):
             print(message, file=sys.stderr)
 
 

@@ -231,7 +231,7 @@ def test_the_message_says_where_to_look(shop: Shop) -> None:
     assert "http://localhost:8000/arq/" in output
     password = PASSWORD.search((shop / ".env").read_bytes())
     assert password and password[1].decode() not in output
-    assert "the ARQ_PAGE_PASSWORD of .env" in output
+    assert "the jobs; its password is in .env" in output
     example = (shop / ".env.example").read_text()
     assert "# ARQ_PAGE_PASSWORD=" in example
     assert password[1].decode() not in shop.git("show", "HEAD")

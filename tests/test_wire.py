@@ -601,7 +601,7 @@ def test_file_modes_and_links_are_kept(shop: Shop) -> None:
     (shop / ".env").rename(shop / "conf/env")
     (shop / ".env").symlink_to("conf/env")
     output = wire_shop(shop, "write").stderr
-    assert "wired  .env -> conf/env" in output
+    assert "    wired  " in output and ".env -> conf/env" in output
     assert (shop / "main.py").stat().st_mode & 0o777 == 0o750
     assert (shop / ".env").is_symlink()
     assert "ARQ_REDIS_URL" in (shop / "conf/env").read_text()
@@ -679,4 +679,4 @@ def test_the_wiring_runs_apart_from_the_projects_own_uv(shop: Shop) -> None:
     with (shop / "pyproject.toml").open("a") as file:
         file.write('\n[tool.uv]\nrequired-version = ">=999"\n')
     shop.commit()
-    assert "wired  main.py" in shop.copy()
+    assert "wired  settings.py, main.py, " in shop.copy()

@@ -1,0 +1,144 @@
+"""What Copier says at the end of a copy fits a terminal of 80 columns and 24 lines."""
+
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from support import TEMPLATE, Shop, as_github, run
+
+COLUMNS, LINES = 80, 23  # and one for the prompt
+OTHER_FILE = ("-a", ".copier-answers.arq.yml")
+
+
+def last_words(shop: Shop, *arguments: str) -> tuple[str, str]:
+    """What is on the terminal once the files are there: the task, and what follows."""
+    output = shop.copy(*arguments, commit=False)
+    start = output.index(" > Running task")
+    end = output.index("    wired  ")
+    # Copier prints an empty line before and after
+    return "\n" + output[start:end], output[end:].strip("\n") + "\n\n"
+
+
+def lines(text: str) -> int:
+    """How many lines of the terminal it takes."""
+    return sum(max(1, -(-len(line) // COLUMNS)) for line in text.splitlines())
+
+
+def with_an_override_file(shop: Shop) -> None:
+    (shop / "docker-compose.override.yml").write_text("services: {app: {tty: true}}\n")
+
+
+def with_all_that_is_noted(shop: Shop) -> None:
+    shop.edit("docker-compose.yml", "  app:", "  web:")
+    shop.edit("docker-compose.yml", "\nvolumes:", "\n  api:\n    build: .\n\nvolumes:")
+    with (shop / ".gitignore").open("a") as file:
+        file.write("\ndocker-compose.override.yml\n")
+
+
+@pytest.mark.parametrize(
+    ("commands", "prepare", "arguments"),
+    [
+        ([], None, []),
+        pytest.param(
+            ["infra add redis", "infra add metrics", "deploy add linux-server"],
+            None,
+            ["-d", "include_jobs_page=no", *OTHER_FILE],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["deploy add linux-server"],
+            with_an_override_file,
+            ["-d", "package=services"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            [],
+            None,
+            ["-d", "include_compose_worker=no", "-d", "package=services"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["infra add redis", "deploy add linux-server"],
+            with_all_that_is_noted,
+            ["-d", "redis_db=0", *OTHER_FILE],
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["defaults", "all of Paxx", "an override file", "no Compose", "notes"],
+)
+def test_it_fits(
+    shop: Shop,
+    paxx: Path,
+    commands: list[str],
+    prepare: Callable[[Shop], None] | None,
+    arguments: list[str],
+) -> None:
+    for command in commands:
+        shop.paxx(paxx, *command.split())
+    if prepare:
+        prepare(shop)
+        shop.commit()
+    task, rest = last_words(shop, *arguments)
+    assert max(len(line) for line in rest.splitlines()) <= COLUMNS, rest
+    assert lines(rest) <= LINES, rest
+    if "Note: " not in rest:
+        assert lines(task + rest) <= LINES, task + rest
+    noted = 3 if prepare is with_all_that_is_noted else 0
+    assert rest.count("Note: ") == noted + ("deploy add linux-server" in commands)
+
+
+def update_command(message: str) -> list[str]:
+    """The words of the command that the message ends with."""
+    return shlex.split(message.partition("for the newest version:\n")[2])
+
+
+@pytest.mark.slow
+def test_the_update_command_is_the_one_for_how_copier_was_run(
+    shop: Shop, tmp_path: Path
+) -> None:
+    _, message = last_words(shop, *OTHER_FILE)
+    shop.commit()
+    command = update_command(message)
+    assert command == ["copier", "update", "--trust", "--defaults", *OTHER_FILE]
+    run(command, cwd=shop.root)
+
+    # trusted once, and run by uvx, which keeps its environments in uv's cache
+    settings = tmp_path / "settings.yml"
+    settings.write_text("trust: [gh:org/paxx-arq]\n")
+    (tmp_path / "archive-v0").mkdir()
+    (tmp_path / "archive-v0/env").symlink_to(sys.prefix)
+    env = {**as_github(shop.template, tmp_path), "COPIER_SETTINGS_PATH": str(settings)}
+    copy = [
+        tmp_path / "archive-v0/env/bin/python",
+        "-m",
+        "copier",
+        "copy",
+        "--defaults",
+    ]
+    done = run([*copy, "--overwrite", "gh:org/paxx-arq", "."], cwd=shop.root, env=env)
+    command = update_command(done.stderr)
+    uvx = ["uvx", "--with", "copier-template-extensions"]
+    assert command == [*uvx, "copier", "update", "--defaults"]
+    assert shlex.join(uvx) in (TEMPLATE / "README.md").read_text()
+
+
+def test_the_password_is_said_to_be_where_it_is(shop: Shop) -> None:
+    assert "its password is in .env" in last_words(shop)[1]
+    shop.git("add", "-A")
+    shop.git("reset", "-q", "--hard")
+    (shop / ".env").unlink()
+    assert "set ARQ_PAGE_PASSWORD" in last_words(shop)[1]
+
+
+def test_the_questions_fit() -> None:
+    """Each with both ends of its conditions, and Copier's emoji before it."""
+    questions = yaml.safe_load((TEMPLATE / "copier.yml").read_text())
+    helps = [it["help"] for it in questions.values() if "help" in str(it)]
+    assert len(helps) == 7
+    for text in helps:
+        shown = re.sub("{{.*?}}|{%.*?%}", "", text)
+        assert len(f"\N{MICROPHONE}  {shown} 15") <= COLUMNS, shown

@@ -7,7 +7,6 @@ last one, copier.yml asks `refuse_losses`.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
@@ -199,7 +198,7 @@ def _is_bool(value: Any) -> bool:
 
 def _is_plain(value: Any) -> bool:
     """Can it be written into a script, a Compose file and Python as it is?"""
-    return re.fullmatch(r"[^\"'`$\\{}\x00-\x1f]*", str(value)) is not None
+    return str(value).isprintable() and not set("\"'`$\\{}") & set(str(value))
 
 
 YES_OR_NO = (_is_bool, "Type y or n.")

@@ -1,10 +1,17 @@
 """A project that ran `paxx ext add arq` comes over, and any project can leave."""
 
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+import seams
+import wire
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from refusals import answer_problem
 from support import TEMPLATE, Shop, copier, run, wait_for
 
 
@@ -122,33 +129,112 @@ def leave(shop: Shop, mode: str = "remove", *arguments: str) -> str:
     return done.stderr
 
 
+KINDS = {
+    "plain": [],
+    "cache": ["infra add redis", "infra add metrics"],
+    "deployed": ["deploy add linux-server"],
+    "all of Paxx": ["infra add redis", "infra add metrics", "deploy add linux-server"],
+}
+
+
 @pytest.mark.parametrize(
-    ("paxx_commands", "arguments"),
+    ("kind", "answers", "changed"),
     [
-        ([], []),
-        ([], ["package=services", "include_compose_worker=no", "include_jobs_page=no"]),
-        ([], ["redis_db=4", "max_jobs=7", "include_cron_examples=no"]),
+        ("plain", [], []),
         (
-            ["infra add redis", "infra add metrics", "deploy add linux-server"],
-            ["job_timeout=9"],
+            "plain",
+            ["package=services", "include_compose_worker=no", "include_jobs_page=no"],
+            ["include_compose_worker=yes", "redis_db=0", "serializer=pickle"],
         ),
-        (["deploy add linux-server"], ["include_jobs_page=no", "package=core"]),
+        (
+            "cache",
+            ["redis_db=4", "max_jobs=7", "include_cron_examples=no"],
+            ["max_jobs=1", "job_timeout=1", "queue_name=mine"],
+        ),
+        ("deployed", ["include_jobs_page=no", "package=core"], ["redis_db=15"]),
+        ("all of Paxx", ["job_timeout=9"], ["include_compose_worker=no"]),
     ],
-    ids=["defaults", "services", "other numbers", "all of Paxx", "deployed"],
+    ids=["defaults", "more", "other numbers", "deployed", "all of Paxx"],
 )
 @pytest.mark.slow
 def test_leaving_gives_back_the_project_as_it_was(
-    shop: Shop, paxx: Path, paxx_commands: list[str], arguments: list[str]
+    shop: Shop, paxx: Path, kind: str, answers: list[str], changed: list[str]
 ) -> None:
-    for command in paxx_commands:
+    """Also when an update has changed the answers since."""
+    for command in KINDS[kind]:
         shop.paxx(paxx, *command.split())
     before = shop.git("rev-parse", "HEAD").strip()
     environment = (shop / ".env").read_bytes()
-    shop.copy(*(part for answer in arguments for part in ("-d", answer)))
+    shop.copy(*(part for answer in answers for part in ("-d", answer)))
+    if changed:
+        shop.update(*(part for answer in changed for part in ("-d", answer)))
+        shop.commit()
     assert "Kept" not in leave(shop)
     shop.git("add", "-A")
     assert shop.git("diff", "--cached", before) == ""
     assert (shop / ".env").read_bytes() == environment
+
+
+@pytest.fixture(scope="module")
+def kinds(
+    bootstrapped: Path, paxx: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A project of each kind. Not to be changed."""
+    made = {}
+    for kind, commands in KINDS.items():
+        made[kind] = tmp_path_factory.mktemp("kinds") / "shop"
+        shutil.copytree(bootstrapped, made[kind])
+        for command in commands:
+            run([paxx, *command.split()], cwd=made[kind])
+    return made
+
+
+ANSWERS = st.fixed_dictionaries(
+    {
+        "redis_db": st.integers(0, 15),
+        "max_jobs": st.integers(1),
+        "job_timeout": st.integers(1),
+        "queue_name": st.text().filter(lambda it: not answer_problem("queue_name", it)),
+        "serializer": st.sampled_from(["json", "pickle"]),
+        "jobs_page": st.booleans(),
+        "metrics": st.booleans(),
+    }
+)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=12, derandomize=True)
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    package=st.sampled_from(["core", "services"]),
+    answers=ANSWERS,
+    changed=ANSWERS,
+)
+def test_whatever_the_answers_each_line_is_taken_out_again(
+    kinds: dict[str, Path],
+    kind: str,
+    package: str,
+    answers: dict[str, Any],
+    changed: dict[str, Any],
+) -> None:
+    root = kinds[kind]
+    then = seams.Options(root, package, **answers)
+    now = seams.Options(root, package, **changed)
+    places = [
+        (seam, name)
+        for seam in wire.SEAMS
+        for name in seam.files
+        if (root / name).is_file()
+    ]
+    before = {name: (root / name).read_bytes() for _, name in places}
+    files = dict(before)
+    for seam, name in places:
+        if seam.wanted(then):
+            files[name] = wire.edited(files[name], seam, then, mode="write")
+    assert all(files[name] != before[name] for name in files)
+    for seam, name in reversed(places):
+        files[name] = wire.edited(files[name], seam, now, mode="remove")
+    assert files == before
 
 
 def test_leaving_keeps_what_the_user_has_changed(own_shop_with_queue: Shop) -> None:

@@ -39,8 +39,11 @@ def remove(source: bytes, options: Options) -> bytes:
     newline = newline_of(source)
     pattern = b""
     for line in lines(replace(options, metrics=True)).splitlines():
-        start = rb"^(\\# ARQ_\w+=|\\# More|ARQ_REDIS_URL=.*/).*"
-        known = re.sub(start, rb"\1.*", re.escape(line.encode())) + newline
+        changing = re.match(r"# ARQ_\w+=|# More|ARQ_REDIS_URL=.*/", line)
+        known = re.escape(line.encode())
+        if changing:
+            known = re.escape(changing[0].encode()) + b".*"
+        known += newline
         pattern += b"(" + known + b")?" if "METRICS" in line else known
     found = list(re.finditer(rb"^" + pattern, source, re.M))
     if len(found) != 1:

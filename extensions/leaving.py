@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rendered import CannotTellError, Template, alike, git
 
-REFERENCES = r"\b{package}(\.| import .*)\b(arq\w*|tasks)\b|\bARQ_[A-Z]"
+REFERENCES = r"\b(core|services)(\.| import .*)\b(arq\w*|tasks)\b|\bARQ_[A-Z]"
 """What still speaks of the queue, for `git grep -E`."""
 
 
@@ -22,14 +22,13 @@ def refusal(root: Path) -> str:
 
 
 def leave(
-    template: Template, files: dict[str, bytes], package: str, *, everything: bool
+    template: Template, files: dict[str, bytes], *, everything: bool
 ) -> Iterator[str]:
     """Delete the template's files; says what was done, and what is left of the queue.
 
     Args:
         template: What is to go.
         files: What it has rendered.
-        package: Where the queue was.
         everything: Delete also what the user has changed.
 
     Raises:
@@ -39,7 +38,7 @@ def leave(
     yield from (f"    deleted  {name}" for name in deleted)
     if kept:
         yield f"\nKept, since you have changed it: {', '.join(kept)}"
-    left = _references(template.root, package, but=kept)
+    left = _references(template.root, but=kept)
     if left:
         yield "\nThese lines still speak of the queue:\n\n    " + "\n    ".join(left)
     yield "\nLook at it with `git diff HEAD`, then `uv sync` and commit."
@@ -77,11 +76,10 @@ def _came_with(root: Path, name: str, answers_file: str) -> bool:
     return git(root, *added, name) == git(root, *added, answers_file)
 
 
-def _references(root: Path, package: str, *, but: Iterable[str]) -> list[str]:
+def _references(root: Path, *, but: Iterable[str]) -> list[str]:
     """Lines of the project that still speak of the queue, as `file:number: line`."""
-    pattern = REFERENCES.replace("{package}", package)
     done = subprocess.run(
-        ["git", "grep", "-nIE", pattern, "--", ".", *(f":!{name}" for name in but)],
+        ["git", "grep", "-nIE", REFERENCES, "--", ".", *(f":!{name}" for name in but)],
         cwd=root,
         capture_output=True,
         text=True,

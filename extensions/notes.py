@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from seams import OTHER, Options, pyproject
+from seams import OTHER, Options, env, pyproject
 
 
 def notes(options: Options) -> list[str]:
@@ -69,17 +69,25 @@ def _arq_to_raise(options: Options) -> str:
 
 
 def _env_to_change(options: Options) -> str:
-    """Where the environment files name another Redis database than the answers."""
-    said = []
+    """Where the environment files, also their comments, say other answers."""
+    now, said = _answers(env.lines(options)), ""
     for name in (".env", ".env.example"):
-        text = _text(options.root / name)
-        match = re.search(r"^ARQ_REDIS_URL=(redis://localhost:.*/)(\d+)", text, re.M)
-        if match and int(match[2]) != options.redis_db:
-            said.append(
-                f"{name} still says ARQ_REDIS_URL={match[1]}{match[2]}, "
-                f"the queue is in database {options.redis_db}.\n"
-            )
-    return "".join(said)
+        changes = [
+            f"    -{start}{value}\n    +{start}{now[key][1]}\n"
+            for key, (start, value) in _answers(_text(options.root / name)).items()
+            if key in now and value != now[key][1]
+        ]
+        if changes:
+            said += f"{name} says something else than the answers:\n\n"
+            said += "".join(changes) + "\n"
+    return said.removesuffix("\n")
+
+
+def _answers(text: str) -> dict[str, tuple[str, str]]:
+    """What depends on answers in an environment file: start of line, value."""
+    start = r"^(ARQ_REDIS_URL=redis://localhost:.*/|# ARQ_\w+=|# More: )(\S+)"
+    found = re.findall(start, text, re.MULTILINE)
+    return {start.partition("redis:")[0]: (start, value) for start, value in found}
 
 
 def _text(path: Path) -> str:

@@ -240,7 +240,7 @@ def _remove(options: Options, template: Template, *, everything: bool) -> None:
     try:
         files = template.rendered()
         messages = [wire(seam, options, mode="remove") for seam in reversed(SEAMS)]
-        messages += leave(template, files, options.package, everything=everything)
+        messages += leave(template, files, everything=everything)
     except CannotTellError as exc:
         sys.exit(f"The queue was left as it is: {exc}.")
     _say(messages)

@@ -243,6 +243,7 @@ def test_leaving_keeps_what_the_user_has_changed(own_shop_with_queue: Shop) -> N
         with (shop / name).open("a") as file:
             file.write("# mine\n")
     (shop / "features/mail.py").write_text("from core.arq import enqueue\n")
+    (shop / "features/old.py").write_text("import services.tasks\n")  # moved since
     main = (shop / "main.py").read_text()
     main = main.replace("await close_pool()", "await close_pool(); print()")
     (shop / "main.py").write_text(main)
@@ -256,6 +257,7 @@ def test_leaving_keeps_what_the_user_has_changed(own_shop_with_queue: Shop) -> N
     assert "The task queue is taken out. `git reset --hard` puts it back." in output
     assert "main.py was left as it is: it uses close_pool in a way of its" in output
     assert "features/mail.py:1:from core.arq import enqueue" in output
+    assert "features/old.py:1:import services.tasks" in output
     assert not (shop / "core/arq_worker.py").exists()
     assert not (shop / "core/arq_static").exists()
     shop.git("reset", "-q", "--hard")

@@ -261,6 +261,7 @@ def test_an_update_can_bring_the_page_and_take_it(shop: Shop) -> None:
     assert (shop / "core/arq_page.py").exists()
     assert "main.py lacks the queue's lines:\n\nfrom core.arq_page import" in output
     assert "ARQ_PAGE_PASSWORD=" not in output
+    assert "with ARQ_PAGE_PASSWORD in .env" in output
     options = seams.Options(shop.root, "core")
     assert "wired  main.py" in wire.wire(MAIN, options, mode="write")
     shop.run("python", "-c", "import main", env=shop.settings(""))

@@ -368,11 +368,49 @@ def test_an_answer_turned_off_removes_what_it_added(shop1: Shop) -> None:
     assert not (shop1 / "docker-compose.override.yml").exists()
 
 
-def test_an_environment_file_with_another_database_is_pointed_out(shop1: Shop) -> None:
-    output = shop1.update("-d", "redis_db=4")
-    assert changed(shop1) == ["core/arq_settings.py", "docker-compose.override.yml"]
+def test_a_changed_answer_reaches_every_place_or_is_named(
+    shop: Shop, paxx: Path, versions: Path
+) -> None:
+    shop.paxx(paxx, "deploy", "add", "linux-server")
+    shop.template = versions
+    shop.copy()
+    output = shop.update(
+        "-d", "redis_db=4", "-d", "queue_name=mine", "-d", "max_jobs=9"
+    )
+    assert changed(shop) == [
+        "core/arq_settings.py",
+        "deploy/linux-server/deploy-worker.sh",
+        "docker-compose.override.yml",
+    ]
+    left = shop.git("grep", "-nE", '6379/1$|6379/1"|arq:queue:shop', "--", ".")
+    assert {line.partition(":")[0] for line in left.splitlines()} == {".env.example"}
     for name in (".env", ".env.example"):
-        assert f"\n{name} still says ARQ_REDIS_URL=redis://localhost:" in output
+        assert (
+            f"""\
+{name} says something else than the answers:
+
+    -ARQ_REDIS_URL=redis://localhost:${{ARQ_REDIS_PORT:-6379}}/1
+    +ARQ_REDIS_URL=redis://localhost:${{ARQ_REDIS_PORT:-6379}}/4
+    -# ARQ_QUEUE_NAME=arq:queue:shop
+    +# ARQ_QUEUE_NAME=mine
+    -# ARQ_MAX_JOBS=10
+    +# ARQ_MAX_JOBS=9
+"""
+            in output
+        )
+        text = (shop / name).read_text().replace("arq:queue:shop", "mine")
+        text = text.replace("-6379}/1", "-6379}/4").replace("MAX_JOBS=10", "MAX_JOBS=9")
+        (shop / name).write_text(text)
+    shop.commit()
+    assert "something else" not in shop.update()
+
+
+def test_a_redis_elsewhere_is_no_other_answer(shop1: Shop) -> None:
+    line = "ARQ_REDIS_URL=redis://localhost:${ARQ_REDIS_PORT:-6379}/1"
+    shop1.edit(".env", line, "ARQ_REDIS_URL=redis://queue.internal:6379/9")
+    shop1.edit(".env.example", line, "ARQ_REDIS_URL=redis://localhost:7000/1")
+    shop1.commit()
+    assert "something else" not in shop1.update()
 
 
 def test_a_compose_file_that_came_later(shop: Shop, versions: Path) -> None:

@@ -16,7 +16,10 @@ PAGE = Imported("arq_page", "jobs_page")
 
 def lines(options: Options) -> str:
     """The seam, to add or to take out by hand."""
-    return f"{PAGE.line(options)}\n\n    app.include_router(jobs_page())"
+    return (
+        f"{PAGE.line(options)}\n\n"
+        "    app.include_router(jobs_page())  # with ARQ_PAGE_PASSWORD in .env"
+    )
 
 
 def add(source: bytes, options: Options) -> bytes:

@@ -1,10 +1,11 @@
-"""Replaces a file's content, and nothing else of it."""
+"""Replaces a file's content and nothing else of it; knows whether git sees that."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -41,3 +42,13 @@ def _give(path: Path, owner: os.stat_result) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_ignored(path: Path) -> bool:
+    """Does git ignore it? Not where there is no git."""
+    try:
+        command = ["git", "check-ignore", "-q", path.name]
+        done = subprocess.run(command, cwd=path.parent, capture_output=True)
+    except OSError:
+        return False
+    return done.returncode == 0

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from files import write
+from files import is_ignored, write
 from leaving import leave, refusal
 from notes import notes
 from rendered import CannotTellError, Template, dropped_edits
@@ -137,6 +138,7 @@ def wire(
         why = exc.strerror or "it cannot be read"
         return _by_hand(name, why, seam, options, mode)
     target = f" -> {path.readlink()}" if path.is_symlink() else ""
+    target += " (not in git)" if is_ignored(path) else ""
     return f"{UNWIRED if mode == 'remove' else WIRED}{name}{target}"
 
 
@@ -259,8 +261,12 @@ def _add(options: Options, template: Template, mode: str, only: str | None) -> N
     if only is None and mode == "check":
         messages.append(dropped_edits(template))
     _say(messages)
-    for name, draft in drafts.items():
-        print(diff(name, (options.root / name).read_bytes(), draft), end="")
+    try:
+        for name, draft in drafts.items():
+            print(diff(name, (options.root / name).read_bytes(), draft), end="")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(messages: Sequence[str]) -> None:

@@ -348,6 +348,15 @@ def test_a_preview_changes_nothing(shop: Shop) -> None:
     assert "await close_pool()" in main and "jobs_page()" in main
 
 
+def test_a_preview_may_be_cut_short(shop: Shop) -> None:
+    copy = f"copier copy --trust --defaults -d mode=diff {shop.template} ."
+    command = f"set -o pipefail; {copy} | head -n 3"
+    done = run(["bash", "-c", command], cwd=shop.root, check=False)
+    assert done.stdout.splitlines()[1:] == ["--- a/settings.py", "+++ b/settings.py"]
+    assert "And these files: " in done.stderr
+    assert "BrokenPipe" not in done.stderr and "Traceback" not in done.stderr
+
+
 # --- Answers ------------------------------------------------------------------------
 
 
@@ -520,7 +529,7 @@ def test_pretend_changes_nothing(shop: Shop, versions: Path, command: str) -> No
 def test_quiet(shop: Shop, versions: Path) -> None:
     shop.template = versions
     assert shop.copy("--quiet").strip() == (
-        "wired  settings.py, main.py, pyproject.toml, .env.example, .env"
+        "wired  settings.py, main.py, pyproject.toml, .env.example, .env (not in git)"
     )
     release_v2(versions)
     assert shop.update("--quiet").strip() == ""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import secrets
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from files import is_ignored
 
 from seams import Options, UnknownShapeError, append, newline_of, undo
 
@@ -63,10 +64,7 @@ def _generated(options: Options) -> str:
     Raises:
         UnknownShapeError: It would end up in git.
     """
-    ignored = subprocess.run(
-        ["git", "check-ignore", "-q", ".env"], cwd=options.root, capture_output=True
-    )
-    if ignored.returncode:
+    if not is_ignored(options.root / ".env"):
         raise UnknownShapeError("git does not ignore it, so it is no place for secrets")
     return f"ARQ_PAGE_PASSWORD={secrets.token_urlsafe(24)}"
 

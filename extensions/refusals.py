@@ -198,11 +198,20 @@ def _is_bool(value: Any) -> bool:
 
 def _is_plain(value: Any) -> bool:
     """Can it be written into a script, a Compose file and Python as it is?"""
-    return str(value).isprintable() and not set("\"'`$\\{}") & set(str(value))
+    if not isinstance(value, str):
+        return False
+    return value.isprintable() and not set("\"'`$\\{}") & set(value)
+
+
+def _is_file(value: Any) -> bool:
+    """Can it be a path in the project?"""
+    path = PurePath(value)
+    return _is_plain(value) and not path.is_absolute() and ".." not in path.parts
 
 
 YES_OR_NO = (_is_bool, "Type y or n.")
-PLAIN = (_is_plain, "It must have no quotes, $ or the like.")
+PLAIN = (_is_plain, "It must be a text without quotes, $ or the like.")
+FILE = (_is_file, "It must be a path in the project.")
 
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "package": (
@@ -210,15 +219,15 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "Type core or services.",
     ),
     "redis_db": (
-        lambda value: 0 <= int(value) <= 15,
+        lambda value: 0 <= int(str(value)) <= 15,
         "Type a number from 0 to 15.",
     ),
     "max_jobs": (
-        lambda value: int(value) >= 1,
+        lambda value: int(str(value)) >= 1,
         "Type a number of 1 or more.",
     ),
     "job_timeout": (
-        lambda value: int(value) >= 1,
+        lambda value: int(str(value)) >= 1,
         "Type a number of seconds, 1 or more.",
     ),
     "include_cron_examples": YES_OR_NO,
@@ -241,8 +250,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "queue_name": PLAIN,
     "worker_classes": PLAIN,
     "project_name": PLAIN,
-    "compose_file": PLAIN,
-    "worker_file": PLAIN,
+    "compose_file": FILE,
+    "worker_file": FILE,
     "app_service": PLAIN,
     "worker_service": PLAIN,
     "redis_service": PLAIN,

@@ -46,6 +46,7 @@ def check(services: dict[str, Any], app: str = "app", redis: str = "redis") -> N
     assert len(published) == len(set(published))
     assert redis in worker["depends_on"] and redis in services[app]["depends_on"]
     assert worker["healthcheck"]["test"][-1] == "--check"
+    assert worker["healthcheck"]["interval"] == "1m0s"
     assert worker["stop_grace_period"] == "45s"
     assert worker["restart"] == "unless-stopped"
 
@@ -91,7 +92,10 @@ def test_a_redis_that_is_added_later_takes_its_place(shop: Shop, paxx: Path) -> 
 
 def test_what_paxx_adds_later_comes_up_beside_it(shop: Shop, paxx: Path) -> None:
     shop.copy()
-    for command in ("infra add metrics", "infra add storage", "ext add postgis"):
+    for command in (
+        *("infra add metrics", "infra add storage"),
+        *("ext add postgis", "ext add websocket"),
+    ):
         shop.paxx(paxx, *command.split())
         check(config(shop))
     shop.paxx(paxx, "deploy", "add", "linux-server")

@@ -251,7 +251,7 @@ COMPOSE = "docker-compose.override.yml"
 def test_an_ignored_file_is_neither_overwritten_nor_deleted(
     ignoring: Shop, versions: Path, arguments: list[str]
 ) -> None:
-    mine = edit(ignoring / COMPOSE, "interval: 30s", "interval: 7s")
+    mine = edit(ignoring / COMPOSE, "interval: 60s", "interval: 7s")
     [path] = (versions / "template").glob("*worker_file*")
     path.write_text(path.read_text().replace("45s", "50s"))
     release(versions, "v2.0.0")

@@ -6,19 +6,10 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rendered import CannotTellError, Template, alike, git
+from rendered import Template, alike, git
 
 REFERENCES = r"\b(core|services)(\.| import .*)\b(arq\w*|tasks)\b|\bARQ_[A-Z]"
 """What still speaks of the queue, for `git grep -E`."""
-
-
-def refusal(root: Path) -> str:
-    """Why nothing may be taken out now; empty when it may."""
-    try:
-        changes = git(root, "status", "--porcelain", "--", ".")
-    except CannotTellError:
-        return "this directory is not in git, which would keep what is taken out"
-    return "there are changes: commit or stash them first" if changes else ""
 
 
 def leave(

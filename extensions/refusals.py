@@ -1,8 +1,8 @@
 """What the template refuses: before anything is written, in one line.
 
 Three times: before the first question, the hook refuses what is not a Paxx project, and
-a wrong `--data`; at each question, its validator asks `answer_problem`; and after the
-last one, copier.yml asks `refuse_losses`.
+a wrong `--data` (a copy asks with `refuse`, above its notes); at each question, its
+validator asks `answer_problem`; after the last one, copier.yml asks `refuse_losses`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Refusals(ContextHook):
         conf = context["_copier_conf"]
         project: Project = context["paxx"]
         context["answer_problem"] = answer_problem
+        context["refuse"] = lambda: self._refuse(context)
         context["refuse_losses"] = lambda: self._refuse_losses(context)
         context["rendered_files"] = lambda: sorted(self._rendered(context))
         context["ignored_files"] = lambda: project.ignored([*self._rendered(context)])
@@ -46,9 +47,18 @@ class Refusals(ContextHook):
             )
         # no answers file: Copier is still finding out what it is
         if str(conf["answers_file"]) and context["_copier_phase"] == "prompt":
-            problem = _refusal(project, conf)
-            if problem:
-                raise UserMessageError(problem)
+            self._refuse(context)
+
+    def _refuse(self, context: dict[str, Any]) -> str:
+        """Refuse to begin, where something speaks against it; else an empty text.
+
+        Raises:
+            copier.errors.UserMessageError: Says what.
+        """
+        problem = _refusal(context["paxx"], context["_copier_conf"])
+        if problem:
+            raise UserMessageError(problem)
+        return ""
 
     def _refuse_losses(self, context: dict[str, Any]) -> str:
         """Refuse to overwrite or delete what git has no copy of.
@@ -135,13 +145,15 @@ def _refusal(project: Project, conf: Any) -> str:
             f"{answers_file} belongs to another template: add "
             "`-a .copier-answers.arq.yml`, here and for each update."
         )
-    for name in RULES.keys() & data.keys():
-        if problem := answer_problem(name, data[name]):
+    for name in RULES:
+        if name in data and (problem := answer_problem(name, data[name])):
             return f"{name}: {data[name]!r} will not do. {problem}"
     if _is_scratch(project.root):
         return ""
     if not answers and project.problem:
         return project.problem
+    if data.get("mode") in ("remove", "remove-all"):
+        return _leaving_problem(project, answers_file)
     if data.get("worker_classes", project.worker_classes) != project.worker_classes:
         return "worker_classes: it is read from tasks.py, leave it out."
     for name in ("metrics", "linux_server"):
@@ -160,6 +172,17 @@ def _refusal(project: Project, conf: Any) -> str:
             f"{project.old_queue}/arq.py is there already: add --overwrite to "
             "replace it. tasks.py stays as it is."
         )
+    return ""
+
+
+def _leaving_problem(project: Project, answers_file: str) -> str:
+    """Why nothing may be taken out now; empty when it may."""
+    if not project.text(answers_file):
+        return f"There is no {answers_file} here, which says what to take out."
+    if not project.git:
+        return "This directory is not in git, which would keep what is taken out."
+    if project.run_git("status", "--porcelain", "--", "."):
+        return "There are changes: commit or stash them, then take the queue out."
     return ""
 
 

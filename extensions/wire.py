@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from files import is_ignored, write
-from leaving import leave, refusal
+from leaving import leave
 from notes import notes
 from rendered import CannotTellError, Template, dropped_edits
 from seams import (
@@ -236,9 +236,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _remove(options: Options, template: Template, *, everything: bool) -> None:
     """Modes "remove" and "remove-all"."""
-    problem = refusal(options.root)
-    if problem:
-        sys.exit(f"The queue was left as it is: {problem}.")
     try:
         files = template.rendered()
         messages = [wire(seam, options, mode="remove") for seam in reversed(SEAMS)]

@@ -248,7 +248,7 @@ def test_leaving_keeps_what_the_user_has_changed(own_shop_with_queue: Shop) -> N
     main = main.replace("await close_pool()", "await close_pool(); print()")
     (shop / "main.py").write_text(main)
     output = leave(shop)
-    assert "there are changes: commit or stash them first" in output
+    assert "There are changes: commit or stash them, then take" in output
     assert "is taken out" not in output
     assert (shop / "core/arq_worker.py").exists()
     shop.commit()
@@ -262,7 +262,7 @@ def test_leaving_keeps_what_the_user_has_changed(own_shop_with_queue: Shop) -> N
     assert not (shop / "core/arq_static").exists()
     shop.git("reset", "-q", "--hard")
     assert "deleted  core/tasks.py" in leave(shop, "remove-all")
-    assert "there is no .copier-answers.yml" in leave_again(shop)
+    assert "There is no .copier-answers.yml here" in leave_again(shop)
 
 
 def leave_again(shop: Shop) -> str:
@@ -273,7 +273,18 @@ def leave_again(shop: Shop) -> str:
         check=False,
     )
     assert done.returncode != 0
+    assert "Running task" not in done.stderr
     return done.stderr
+
+
+def test_nothing_is_taken_out_where_git_could_not_give_it_back(
+    own_shop_with_queue: Shop,
+) -> None:
+    run(["rm", "-rf", ".git"], cwd=own_shop_with_queue.root)
+    assert "This directory is not in git, which would keep" in leave(
+        own_shop_with_queue
+    )
+    assert (own_shop_with_queue / "core/arq.py").exists()
 
 
 def test_an_empty_file_that_was_there_before_is_kept(shop: Shop) -> None:

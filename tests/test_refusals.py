@@ -77,6 +77,7 @@ def test_an_invalid_answer(shop: Shop, answer: str, advice: str) -> None:
     error = refuse(shop.root, shop.template, "-d", answer)
     assert advice in error
     assert answer.partition("=")[0] in error
+    assert "Note: " not in error
 
 
 def test_a_compose_worker_without_a_compose_file(shop: Shop) -> None:

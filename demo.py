@@ -7,6 +7,7 @@ app.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -129,7 +130,9 @@ def follow(url: str, job_id: str) -> bool:
 
 
 def main() -> None:
-    """Set all up, send one job, end what was started."""
+    """Set all up, send one job, end what was started, also when asked to stop."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
     name = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix="paxx-arq-")
     shop = Path(name).absolute() / "shop"
     if shop.exists():

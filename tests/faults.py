@@ -15,7 +15,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 import redis
-from support import Shop, wait_for
+from support import Shop, start, wait_for
 
 QUEUE = "arq:queue:faults"
 
@@ -330,13 +330,12 @@ class Worker:
     ) -> None:
         self.path = path
         with path.open("wb") as file:
-            self.process = subprocess.Popen(
-                [str(part) for part in command],
+            self.process = start(
+                [*command],
                 cwd=directory,
                 env={**env, "PYTHONUNBUFFERED": "1"},
                 stdout=file,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+                stderr=file,
             )
         self.started = time.monotonic()
 

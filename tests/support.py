@@ -7,6 +7,7 @@ Whatever takes seconds to make is made once, see `made_once`: environments are k
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import itertools
 import json
@@ -17,14 +18,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import redis
+from prefork import Prefork, Process
 
 TEMPLATE = Path(__file__).parent.parent
 #: The name that the queue of a project called shop has by default.
@@ -47,20 +50,86 @@ def run(
     command: Sequence[str | Path], *, check: bool = True, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a command; its output is in the error message when it fails."""
-    options.setdefault("stdin", subprocess.DEVNULL)
     env = {**os.environ, **GIT_ENV, **options.pop("env", {})}
-    done = subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        env=env,
-        **options,
-    )
+    if options.keys() == {"cwd"} and (program := _preforked(command, env)):
+        with (
+            tempfile.TemporaryFile("w+") as stdout,
+            tempfile.TemporaryFile("w+") as stderr,
+        ):
+            process = start(
+                [program, *command[1:]],
+                stdout=stdout,
+                stderr=stderr,
+                env=env,
+                **options,
+            )
+            process.wait()
+            for file in (stdout, stderr):
+                file.seek(0)
+            done = subprocess.CompletedProcess(
+                process.args, process.returncode or 0, stdout.read(), stderr.read()
+            )
+    else:
+        options.setdefault("stdin", subprocess.DEVNULL)
+        done = subprocess.run(
+            [str(part) for part in command],
+            capture_output=True,
+            text=True,
+            env=env,
+            **options,
+        )
     if check and done.returncode:
         raise AssertionError(
             f"{command} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
     return done
+
+
+def start(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path,
+    env: dict[str, str],
+    stdout: IO[Any],
+    stderr: IO[Any],
+) -> Process | subprocess.Popen[bytes]:
+    """Start a process, forked from one with its imports where that is possible."""
+    arguments = [str(part) for part in command]
+    if program := _preforked(command, env):
+        python = (
+            program.parent if program.name == "python" else program.resolve().parent
+        ) / "python"
+        return _prefork(python, PREFORKED[program.name]).start(
+            arguments, cwd=cwd, env=env, stdout=stdout.fileno(), stderr=stderr.fileno()
+        )
+    return subprocess.Popen(
+        arguments,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+    )
+
+
+#: What to import in advance. Not Copier itself: it keeps the environment it is born in.
+PREFORKED = {
+    "arq": ("arq.cli", "fastapi", "pydantic_settings", "sqlalchemy.ext.asyncio"),
+    "copier": ("jinja2.ext", "pydantic", "questionary", "yaml"),
+}
+PREFORKED["python"] = PREFORKED["arq"]
+_prefork = functools.cache(Prefork)
+
+
+def _preforked(command: Sequence[str | Path], env: dict[str, str]) -> Path | None:
+    """The program's path, where it is one of those, with no options for Python."""
+    name, *arguments = map(str, command)
+    program = Path(shutil.which(name, path=env["PATH"]) or name)
+    if not program.is_absolute() or {"PYTHONDEVMODE", "PYTHONWARNINGS"} & env.keys():
+        return None
+    if program.name == "python" and arguments[0] not in ("-c", "-m"):
+        return None
+    return program if program.name in PREFORKED else None
 
 
 def git(cwd: Path, *arguments: str) -> str:
@@ -263,21 +332,21 @@ class Shop:
 
     def start_worker(
         self, url: str, log: Path, *options: str, name: str = "", **env: str
-    ) -> subprocess.Popen[bytes]:
+    ) -> Process | subprocess.Popen[bytes]:
         """Start `arq core.tasks.WorkerSettings` and wait until it takes jobs."""
         settings = name or f"{self.package}.tasks.WorkerSettings"
         with log.open("ab") as file:
-            start = file.tell()
-            process = subprocess.Popen(
+            before = file.tell()
+            process = start(
                 [self.env / "bin/arq", settings, *options],
                 cwd=self.root,
                 env={**os.environ, **self.settings(url), **env},
                 stdout=file,
-                stderr=subprocess.STDOUT,
+                stderr=file,
             )
         wait_for(
             lambda: (
-                "redis_version=" in log.read_text()[start:]
+                "redis_version=" in log.read_text()[before:]
                 or process.poll() is not None
             ),
             30,
@@ -308,7 +377,9 @@ class Shop:
 class WorkerLog:
     """A running worker, and what it has printed."""
 
-    def __init__(self, process: subprocess.Popen[bytes], path: Path, url: str) -> None:
+    def __init__(
+        self, process: Process | subprocess.Popen[bytes], path: Path, url: str
+    ) -> None:
         self.process = process
         self.path = path
         self.url = url

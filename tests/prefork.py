@@ -1,0 +1,155 @@
+"""A Python that has imported what takes long, and forks for each command.
+
+Most of the tests' time would go into the same imports, once for each process. What runs
+is a process like any other: its arguments, environment, directory and end are its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import types
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+MAX_REQUEST = 200_000
+"""Bytes."""
+
+
+class Prefork:
+    """The Python of one environment."""
+
+    def __init__(self, python: Path, modules: Sequence[str]) -> None:
+        """Start it.
+
+        Args:
+            python: The interpreter.
+            modules: To be imported in advance, those that it has.
+        """
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [python, "-u", __file__, str(theirs.fileno()), *modules],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+
+    def start(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: dict[str, str],
+        stdout: int,
+        stderr: int,
+    ) -> Process:
+        """Start a script, or `python` with -c or -m.
+
+        Args:
+            stdout: A file descriptor, as is stderr.
+        """
+        request = json.dumps({"command": command, "cwd": str(cwd), "env": env})
+        status, theirs = os.pipe()
+        socket.send_fds(self._socket, [request.encode()], [stdout, stderr, theirs])
+        os.close(theirs)
+        return Process(command, status)
+
+
+class Process:
+    """What was started: as subprocess.Popen has it."""
+
+    def __init__(self, args: Sequence[str], status: int) -> None:
+        self.args = args
+        self.returncode: int | None = None
+        self._status = os.fdopen(status)
+        self.pid = int(self._status.readline())
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, negative for the signal that ended it.
+
+        Raises:
+            subprocess.TimeoutExpired: It runs still, after so many seconds.
+        """
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self.returncode = int(self._status.readline())
+            self._status.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def serve(server: socket.socket) -> list[str]:
+    """Fork for each request; returns its command, in the new process."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        data, fds, _, _ = socket.recv_fds(server, MAX_REQUEST, 3)
+        if not data:  # the tests are over
+            os._exit(0)
+        if os.fork():
+            for fd in fds:
+                os.close(fd)
+            continue
+        server.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        stdout, stderr, status = fds
+        if child := os.fork():  # who waits for it is known now
+            os.write(status, f"{child}\n".encode())
+            _, end = os.waitpid(child, 0)
+            os.write(status, f"{os.waitstatus_to_exitcode(end)}\n".encode())
+            os._exit(0)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        for fd in fds:
+            os.close(fd)
+        request = json.loads(data)
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["env"])
+        command: list[str] = request["command"]
+        return command
+
+
+def become(command: Sequence[str]) -> None:
+    """Do what the command line would."""
+    program, *sys.argv = command
+    path = os.environ.get("PYTHONPATH")
+    sys.path[:1] = ["", *(path.split(os.pathsep) if path else [])]
+    if Path(program).name != "python":
+        sys.path[0] = str(Path(program).parent)
+        sys.argv.insert(0, program)
+        runpy.run_path(program, run_name="__main__")
+    elif sys.argv[0] == "-m":
+        sys.path[0] = str(Path.cwd())
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        code = sys.argv.pop(1)
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(code, "<string>", "exec"), vars(main))
+
+
+if __name__ == "__main__":
+    _, fd, *modules = sys.argv
+    for module in modules:
+        with suppress(ImportError):
+            __import__(module)
+    become(serve(socket.socket(fileno=int(fd))))

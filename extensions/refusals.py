@@ -74,9 +74,10 @@ class Refusals(ContextHook):
         answers_file = str(context["_copier_conf"]["answers_file"])
         answers = _yaml(project.text(answers_file))
         skipped = [*self._skipped(context), answers_file]
+        rendered = self._rendered(context)
         touched = [
             name
-            for name, content in self._rendered(context).items()
+            for name, content in rendered.items()
             if name not in skipped and _differs(project.root / name, content)
         ]
         foreign = [name for name in touched if name != f"{project.old_queue}/arq.py"]
@@ -86,7 +87,7 @@ class Refusals(ContextHook):
                 "name. Rename yours and run copier again."
             )
         before = self._rendered_before(context, answers)
-        gone = before - self._rendered(context).keys() - {*skipped}
+        gone = before - rendered.keys() - {*skipped}
         touched += [name for name in sorted(gone) if (project.root / name).is_file()]
         committed = project.committed()
         lost = [name for name in touched if name not in committed]

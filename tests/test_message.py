@@ -142,3 +142,10 @@ def test_the_questions_fit() -> None:
     for text in helps:
         shown = re.sub("{{.*?}}|{%.*?%}", "", text)
         assert len(f"\N{MICROPHONE}  {shown} 15") <= COLUMNS, shown
+
+
+@pytest.mark.parametrize("name", ["_message_before_copy", "_message_after_update"])
+def test_the_other_messages_fit(name: str) -> None:
+    message = yaml.safe_load((TEMPLATE / "copier.yml").read_text())[name]
+    for line in re.sub("{%.*?%}", "", message).splitlines():
+        assert len(re.sub("{{.*?}}", "services", line)) <= COLUMNS, line

@@ -98,7 +98,7 @@ def test_an_edit_of_the_same_line_is_a_normal_conflict(
     assert shop1.git("diff", "--name-only", "--diff-filter=U").split() == [
         "core/arq.py"
     ]
-    assert "`git diff --check` lists them" in output
+    assert "there are conflict markers: `git diff --check`" in output
 
 
 def test_a_deleted_tasks_file_stays_deleted(shop1: Shop, versions: Path) -> None:

@@ -665,8 +665,11 @@ def test_settings_that_read_the_environment_in_a_way_of_their_own(
 
 
 @pytest.mark.slow
-def test_the_wiring_runs_apart_from_the_projects_own_uv(shop: Shop) -> None:
+def test_the_wiring_runs_apart_from_the_projects_own_uv(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its configuration and environment may be broken, or not be meant for ours."""
+    monkeypatch.setenv("UV_PYTHON", "3.8")
     (shop / "uv.toml").write_text(
         'index-url = "http://127.0.0.1:9"\nno such = setting\n'
     )

@@ -19,13 +19,19 @@ COMBINATIONS = [
 ] + [
     {"package": package, name: value}
     for package in PACKAGES
-    for name, value in [("metrics", True), ("include_jobs_page", False)]
+    for name, value in [
+        ("metrics", True),
+        ("include_jobs_page", False),
+        ("app_exception", False),
+        ("database", False),
+        ("sqlalchemy", False),
+        ("serializer", "pickle"),
+    ]
 ]
 RENDERED = [
     "arq.py",
     "arq_calls.py",
     "arq_command.py",
-    "arq_commit.py",
     "arq_connection.py",
     "arq_context.py",
     "arq_jobs.py",
@@ -93,6 +99,8 @@ def test_rendered_code_passes_the_projects_own_checks(
     assert all((shop / name).is_file() for name in rendered)
     if answers.get("metrics"):
         rendered.append(f"{package}/arq_metrics.py")
+    if answers.get("sqlalchemy", True):
+        rendered.append(f"{package}/arq_commit.py")
     has_page = bool(answers.get("include_jobs_page", True))
     if has_page:
         rendered.append(f"{package}/arq_page.py")
@@ -104,6 +112,9 @@ def test_rendered_code_passes_the_projects_own_checks(
     )
     assert (shop / f"{package}/arq_metrics.py").exists() == answers.get(
         "metrics", False
+    )
+    assert (shop / f"{package}/arq_commit.py").exists() == answers.get(
+        "sqlalchemy", True
     )
     known = shop.script(f"""
         from {package}.arq_settings import ArqSettings
@@ -120,6 +131,14 @@ def test_rendered_code_passes_the_projects_own_checks(
     shop.run("ruff", "format", "--check", *rendered, "main.py")
     assert ruff(shop) + mypy(shop) == before
     shop.script(f"import main, {package}.tasks")
+
+
+def test_files_depend_on_answers_alone() -> None:
+    """What else the template finds out of a project may be another at an update."""
+    for path in (TEMPLATE / "template").rglob("*.jinja"):
+        text = f"{path.relative_to(TEMPLATE)}\n{path.read_text()}"
+        code = re.findall(r"\{[{%].*?[}%]\}", text, re.DOTALL)
+        assert not re.search(r"\bpaxx\b", " ".join(code)), path
 
 
 def test_the_diff_is_small_and_reformats_nothing(shop: Shop) -> None:

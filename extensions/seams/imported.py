@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import libcst.matchers as m
+import libcst as cst
 
 from seams import OTHER, Options, UnknownShapeError, undo
 from seams.python_file import Code
@@ -75,13 +75,15 @@ class Imported:
         blanks = ("", "above", "below")
         return undo(source, map(without, blanks), lambda one: add(one, options))
 
-    def delete_line(self, code: Code, line: m.BaseMatcherNode) -> None:
+    def delete_line(
+        self, code: Code, is_it: Callable[[cst.SimpleStatementLine], bool]
+    ) -> None:
         """Delete the line that uses it.
 
         Raises:
             UnknownShapeError: There is no such line, or nothing would be left there.
         """
-        places = code.places(line)
+        places = code.places(is_it)
         if len(places) != 1:
             raise UnknownShapeError(f"it uses {self.name} in a way of its own")
         [(statement, block)] = places

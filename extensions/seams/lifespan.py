@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import libcst as cst
-import libcst.matchers as m
 
 from seams import Options, UnknownShapeError
 from seams.imported import Imported
-from seams.python_file import Block, Code
+from seams.python_file import Block, Code, awaits, find
 
 POOL = Imported("arq", "close_pool")
 
@@ -40,17 +39,19 @@ def add(source: bytes, options: Options) -> bytes:
 
 def remove(source: bytes, options: Options) -> bytes:
     """The lifespan does not close the pool."""
-    call = m.SimpleStatementLine([m.Expr(m.Await(m.Call(m.Name(POOL.name))))])
-    return POOL.remove(source, options, lambda code: POOL.delete_line(code, call), add)
+
+    def delete(code: Code) -> None:
+        POOL.delete_line(code, lambda line: awaits(line, POOL.name))
+
+    return POOL.remove(source, options, delete, add)
 
 
 def _closes_by_module(code: Code, package: str) -> bool:
     """Is close_pool called as an attribute of the module arq?"""
     names = {f"{package}.arq", code.imports_name(package, "arq")}
-    attributes = m.findall(code.module, m.Attribute(attr=m.Name("close_pool")))
     return any(
-        isinstance(node, cst.Attribute) and code.text(node.value) in names
-        for node in attributes
+        node.attr.value == POOL.name and code.text(node.value) in names
+        for node in find(code.module, cst.Attribute)
     )
 
 
@@ -63,22 +64,20 @@ def _place_to_close(code: Code) -> tuple[cst.SimpleStatementLine, bool]:
         UnknownShapeError: It is not plain to see where the lifespan ends.
     """
     function = _lifespan(code)
-    yields = m.findall(function.body, m.Yield())
+    yields = find(function.body, cst.Yield)
     if len(yields) != 1:
         raise UnknownShapeError("its lifespan does not have one `yield`")
     way = _way_to(yields[0], function.body)
-    close_db = m.SimpleStatementLine([m.Expr(m.Await(m.Call(m.Name("close_db"))))])
-    leave = m.SimpleStatementLine([m.OneOf(m.Return(), m.Raise())])
     closes = [
         line
-        for line in m.findall(function.body, close_db)
-        if code.start(line) > code.start(yields[0])
+        for line in find(function.body, cst.SimpleStatementLine)
+        if awaits(line, "close_db") and code.start(line) > code.start(yields[0])
     ]
     for block in way.after if len(closes) == 1 else ():
         for line in block:
             if line is closes[0] and isinstance(line, cst.SimpleStatementLine):
                 return line, True
-            if m.matches(line, leave):
+            if _leaves(line):
                 break
     if closes:
         raise UnknownShapeError("its lifespan closes the database in a way of its own")
@@ -87,6 +86,13 @@ def _place_to_close(code: Code) -> tuple[cst.SimpleStatementLine, bool]:
     if way.in_try or len(way.line.body) > 1:
         raise UnknownShapeError("its lifespan does more than is understood")
     return way.line, False
+
+
+def _leaves(line: cst.CSTNode) -> bool:
+    match line:
+        case cst.SimpleStatementLine(body=[cst.Return() | cst.Raise()]):
+            return True
+    return False
 
 
 @dataclass
@@ -110,11 +116,11 @@ def _way_to(wanted: cst.CSTNode, suite: cst.BaseSuite) -> _Way:
     in_try = False
     finals: list[Block] = []
     after: list[Block] = []
-    while wanted in m.findall(suite, m.Yield()):
+    while wanted in find(suite, cst.Yield):
         position, statement = next(
             (number, statement)
             for number, statement in enumerate(suite.body, start=1)
-            if wanted in m.findall(statement, m.Yield())
+            if wanted in find(statement, cst.Yield)
         )
         if not in_try:
             after.append(suite.body[position:])
@@ -136,8 +142,11 @@ def _lifespan(code: Code) -> cst.FunctionDef:
     Raises:
         UnknownShapeError: There is none, or several, or it is from elsewhere.
     """
-    given = m.findall(code.module, m.Arg(keyword=m.Name("lifespan")))
-    names = {code.text(arg.value) for arg in given if isinstance(arg, cst.Arg)}
+    names = {
+        code.text(arg.value)
+        for arg in find(code.module, cst.Arg)
+        if arg.keyword and arg.keyword.value == "lifespan"
+    }
     functions = [
         node
         for node in code.module.body

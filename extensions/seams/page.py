@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import libcst as cst
-import libcst.matchers as m
 
 from seams import Options, UnknownShapeError
 from seams.imported import Imported
@@ -39,13 +39,17 @@ def add(source: bytes, options: Options) -> bytes:
 
 def remove(source: bytes, options: Options) -> bytes:
     """The app does not include the page's router."""
-    router = m.Call(m.Name(PAGE.name), args=[])
-    include = m.Call(_INCLUDE_ROUTER, args=[m.Arg(router, keyword=None)])
-    line = m.SimpleStatementLine([m.Expr(include)])
-    return PAGE.remove(source, options, lambda code: PAGE.delete_line(code, line), add)
 
+    def delete(code: Code) -> None:
+        PAGE.delete_line(
+            code,
+            lambda line: (
+                [code.text(arg.value) for arg in _included(line) or ()]
+                == [f"{PAGE.name}()"]
+            ),
+        )
 
-_INCLUDE_ROUTER = m.Attribute(m.Name(), m.Name("include_router"))
+    return PAGE.remove(source, options, delete, add)
 
 
 def _last_router(code: Code) -> tuple[cst.SimpleStatementLine, str]:
@@ -55,13 +59,40 @@ def _last_router(code: Code) -> tuple[cst.SimpleStatementLine, str]:
         UnknownShapeError: Routers are included in several places, or in none, and there
             is no single `app = FastAPI(...)`.
     """
-    fastapi = m.Name("FastAPI") | m.Attribute(attr=m.Name("FastAPI"))
-    made = m.Assign([m.AssignTarget(m.Name())], m.Call(fastapi)) | m.AnnAssign(
-        m.Name(), value=m.Call(fastapi)
-    )
-    routers = m.SimpleStatementLine([m.Expr(m.Call(_INCLUDE_ROUTER))])
-    found = code.places(routers) or code.places(m.SimpleStatementLine([made]))
+    found = code.places(lambda line: _included(line) is not None)
+    found = found or code.places(_makes_app)
     names = {re.split(r"\W", code.text(line.body[0]))[0] for line, _ in found}
     if len(names) != 1 or any(block is not found[0][1] for _, block in found):
         raise UnknownShapeError("it has no single place where routers are included")
     return found[-1][0], names.pop()
+
+
+def _included(line: cst.SimpleStatementLine) -> Sequence[cst.Arg] | None:
+    """The arguments of `app.include_router(...)`; None where it is not that."""
+    match line.body:
+        case [
+            cst.Expr(
+                value=cst.Call(
+                    func=cst.Attribute(
+                        value=cst.Name(), attr=cst.Name(value="include_router")
+                    ),
+                    args=arguments,
+                )
+            )
+        ]:
+            return arguments
+    return None
+
+
+def _makes_app(line: cst.SimpleStatementLine) -> bool:
+    match line.body:
+        case [
+            cst.Assign(targets=[cst.AssignTarget(target=cst.Name())], value=made)
+            | cst.AnnAssign(target=cst.Name(), value=made)
+        ]:
+            match made:
+                case cst.Call(
+                    func=cst.Name(value=name) | cst.Attribute(attr=cst.Name(value=name))
+                ):
+                    return name == "FastAPI"
+    return False

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 import libcst as cst
-import libcst.matchers as m
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
 
 from seams import UnknownShapeError, newline_of
@@ -18,6 +17,38 @@ MAX_SIZE = 1_000_000
 """Bytes; a file beyond that would take minutes to parse."""
 
 Block = Sequence[cst.BaseStatement | cst.BaseSmallStatement]
+
+
+# Not libcst.matchers: its import takes longer than all the rest.
+Node = TypeVar("Node", bound=cst.CSTNode)
+
+
+def find(node: cst.CSTNode, kind: type[Node]) -> list[Node]:
+    """The nodes of a kind, in their order."""
+    found: list[Node] = []
+
+    class Finder(cst.CSTVisitor):
+        def on_visit(self, node: cst.CSTNode) -> bool:
+            if isinstance(node, kind):
+                found.append(node)
+            return True
+
+    node.visit(Finder())
+    return found
+
+
+def awaits(line: cst.CSTNode, name: str) -> bool:
+    """Is it a line with `await name()`, and nothing else?"""
+    match line:
+        case cst.SimpleStatementLine(
+            body=[
+                cst.Expr(
+                    value=cst.Await(expression=cst.Call(func=cst.Name(value=called)))
+                )
+            ]
+        ):
+            return called == name
+    return False
 
 
 class Code:
@@ -71,23 +102,23 @@ class Code:
 
     def count(self, name: str) -> int:
         """How often the name is in the code; comments and strings aside."""
-        return len(m.findall(self.module, m.Name(name)))
+        return sum(node.value == name for node in find(self.module, cst.Name))
 
     def classes(self) -> list[cst.ClassDef]:
         """The classes at the top level."""
         return [node for node in self.module.body if isinstance(node, cst.ClassDef)]
 
     def places(
-        self, wanted: m.BaseMatcherNode
+        self, is_wanted: Callable[[cst.SimpleStatementLine], bool]
     ) -> list[tuple[cst.SimpleStatementLine, Block]]:
         """The lines that are as wanted, and the blocks they are in."""
-        blocks = [self.module, *m.findall(self.module, m.IndentedBlock())]
+        blocks: list[cst.Module | cst.IndentedBlock]
+        blocks = [self.module, *find(self.module, cst.IndentedBlock)]
         return [
             (node, block.body)
             for block in blocks
-            if isinstance(block, cst.Module | cst.IndentedBlock)
             for node in block.body
-            if isinstance(node, cst.SimpleStatementLine) and m.matches(node, wanted)
+            if isinstance(node, cst.SimpleStatementLine) and is_wanted(node)
         ]
 
     def _line_start(self, offset: int) -> int:
@@ -240,7 +271,10 @@ def _is_import(line: cst.BaseStatement) -> TypeGuard[cst.SimpleStatementLine]:
 
 def _is_text(line: cst.BaseStatement) -> bool:
     """A docstring, that is."""
-    return m.matches(line, m.SimpleStatementLine([m.Expr(m.SimpleString())]))
+    match line:
+        case cst.SimpleStatementLine(body=[cst.Expr(value=cst.SimpleString())]):
+            return True
+    return False
 
 
 def _may_stand_between(line: cst.BaseStatement) -> bool:

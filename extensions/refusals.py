@@ -38,8 +38,8 @@ class Refusals(ContextHook):
         context["answer_problem"] = answer_problem
         context["refuse"] = lambda: self._refuse(context)
         context["refuse_losses"] = lambda: self._refuse_losses(context)
-        context["rendered_files"] = lambda: sorted(self._rendered(context))
-        context["ignored_files"] = lambda: project.ignored([*self._rendered(context)])
+        context["rendered_files"] = lambda: sorted(self._files(context))
+        context["ignored_files"] = lambda: project.ignored([*self._files(context)])
         mode = conf["data"].get("mode", "write")
         if context.get("_stage") == "before" and mode != "write":  # of an update
             raise UserMessageError(
@@ -98,17 +98,21 @@ class Refusals(ContextHook):
             )
         return ""
 
+    def _files(self, context: dict[str, Any]) -> dict[str, Path]:
+        """What the template renders: its path in the project, and its template."""
+        root = Path(context["_copier_conf"]["src_path"]) / "template"
+        paths = [path for path in root.rglob("*") if path.is_file()]
+        names = [self._name(path.relative_to(root).parts, context) for path in paths]
+        return {name: path for name, path in zip(names, paths, strict=True) if name}
+
     def _rendered(self, context: dict[str, Any]) -> dict[str, bytes]:
         """What the template renders from these answers: path and content."""
-        root = Path(context["_copier_conf"]["src_path"]) / "template"
-        files: dict[str, bytes] = {}
-        for path in root.rglob("*"):
-            name = self._name(path.relative_to(root).parts, context)
-            if name and path.is_file():
-                files[name] = path.read_bytes()
-                if path.suffix == ".jinja":
-                    files[name] = self._string(files[name].decode(), context).encode()
-        return files
+        return {
+            name: self._string(path.read_text(encoding="utf-8"), context).encode()
+            if path.suffix == ".jinja"
+            else path.read_bytes()
+            for name, path in self._files(context).items()
+        }
 
     def _rendered_before(
         self, context: dict[str, Any], answers: dict[str, Any]

@@ -454,6 +454,39 @@ class OwnRedis:
             self.process = None
 
 
+@contextmanager
+def sentinel(master: OwnRedis, directory: Path, *, replicas: int = 0) -> Iterator[int]:
+    """The port of a Sentinel, which knows the master, as `queue`, and its replicas.
+
+    It makes a replica the master when that is silent for half a second.
+    """
+    port = free_port()
+    conf = directory / "sentinel.conf"
+    conf.write_text(
+        f"port {port}\nbind 127.0.0.1\n"
+        f"sentinel monitor queue 127.0.0.1 {master.port} 1\n"
+        "sentinel down-after-milliseconds queue 500\n"
+        "sentinel failover-timeout queue 3000\n"
+    )
+    process = subprocess.Popen(
+        [master.binary, conf, "--sentinel"], stdout=subprocess.DEVNULL
+    )
+    try:
+        with redis.Redis(port=port) as client:
+
+            def is_ready() -> bool:
+                try:
+                    return len(client.sentinel_slaves("queue")) == replicas
+                except redis.RedisError:
+                    return False
+
+            wait_for(is_ready, 20)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
 def wait_for(condition: Any, timeout: float, log: Path | None = None) -> None:
     """Poll until the condition holds.
 

@@ -2,7 +2,7 @@
 
 import pytest
 from support import Shop
-from test_runtime import TASKS
+from tasks import TASKS
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,16 @@ Each ends within its 5 seconds: done, or with an error that says where to look. 
 was done is in Redis.
 """
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from proxy import Proxy
-from support import QUEUE, OwnRedis, Shop, free_port, wait_for
+from support import QUEUE, OwnRedis, Shop, sentinel, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -189,36 +187,6 @@ def test_calls_while_others_have_all_connections(
         assert text == f"{NAMED}Too many connections"
 
 
-@contextmanager
-def sentinel(master: OwnRedis, directory: Path) -> Iterator[int]:
-    """The port of a Sentinel that makes the replica master after a second."""
-    port = free_port()
-    conf = directory / "sentinel.conf"
-    conf.write_text(
-        f"port {port}\nbind 127.0.0.1\n"
-        f"sentinel monitor queue 127.0.0.1 {master.port} 1\n"
-        "sentinel down-after-milliseconds queue 1000\n"
-        "sentinel failover-timeout queue 3000\n"
-    )
-    process = subprocess.Popen(
-        [master.binary, conf, "--sentinel"], stdout=subprocess.DEVNULL
-    )
-    try:
-        with redis.Redis(port=port) as watch:
-
-            def ready() -> bool:
-                try:
-                    return len(watch.sentinel_slaves("queue")) == 1
-                except redis.RedisError:
-                    return False
-
-            wait_for(ready, 20)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
 @pytest.mark.parametrize("how", ["kill", "freeze"])
 def test_calls_during_a_sentinel_failover(
     during: Callable[..., dict[str, Any]], own_redis: OwnRedis, tmp_path: Path, how: str
@@ -229,7 +197,7 @@ def test_calls_during_a_sentinel_failover(
     replica.start("--replicaof", "127.0.0.1", str(own_redis.port))
     try:
         with (
-            sentinel(own_redis, tmp_path) as port,
+            sentinel(own_redis, tmp_path, replicas=1) as port,
             redis.Redis(port=replica.port, db=1) as second,
         ):
             wait_for(

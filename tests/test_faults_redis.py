@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ import pytest
 import redis
 from faults import QUEUE, Faults, Worker
 from proxy import Proxy
-from support import OwnRedis, free_port, wait_for
+from support import OwnRedis, free_port, sentinel, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -225,48 +224,26 @@ def test_a_sentinel_failover(
     (tmp_path / "replica").mkdir()
     replica = OwnRedis(tmp_path / "replica")
     replica.start("--replicaof", "127.0.0.1", str(own_redis.port))
-    port = free_port()
-    conf = tmp_path / "sentinel.conf"
-    conf.write_text(
-        f"port {port}\nbind 127.0.0.1\n"
-        f"sentinel monitor queue 127.0.0.1 {own_redis.port} 1\n"
-        "sentinel down-after-milliseconds queue 500\n"
-        "sentinel failover-timeout queue 3000\n"
-    )
-    sentinel = subprocess.Popen(
-        [own_redis.binary, conf, "--sentinel"], stdout=subprocess.DEVNULL
-    )
     second = redis.Redis(port=replica.port, db=1)
     try:
-        with redis.Redis(port=port) as watch:
-
-            def ready() -> bool:
-                try:
-                    return len(watch.sentinel_slaves("queue")) == 1
-                except redis.RedisError:
-                    return False
-
-            wait_for(ready, 20)
+        with sentinel(own_redis, tmp_path, replicas=1) as port:
             wait_for(
                 lambda: second.info("replication")["master_link_status"] == "up", 20
             )
-            url = f"sentinel://127.0.0.1:{port}/queue/1"
-            worker = own_faults.start(url=url)
+            worker = own_faults.start(url=f"sentinel://127.0.0.1:{port}/queue/1")
             running = own_faults.put("job", "running", 6.0)
             own_faults.wait_started("running")
             own_faults.client.wait(1, 1000)
             own_redis.kill()
             wait_for(lambda: second.info("replication")["role"] == "master", 30)
-        own_faults.client = second
-        after = own_faults.put("job", "after")
-        assert own_faults.wait_result(after, 15)["s"]
-        assert own_faults.wait_result(running, 20)["s"]
-        assert len(own_faults.events("running", "start")) == 1
-        assert "Traceback" not in worker.text
-        assert worker.stop() == 0
+            own_faults.client = second
+            after = own_faults.put("job", "after")
+            assert own_faults.wait_result(after, 15)["s"]
+            assert own_faults.wait_result(running, 20)["s"]
+            assert len(own_faults.events("running", "start")) == 1
+            assert "Traceback" not in worker.text
+            assert worker.stop() == 0
     finally:
-        sentinel.terminate()
-        sentinel.wait(10)
         replica.stop()
 
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,69 +10,8 @@ from typing import Any
 
 import pytest
 import redis
-from support import OwnRedis, Shop, WorkerLog, free_port, run, wait_for
-
-TASKS = """
-    import asyncio
-    import logging
-
-    from arq import func
-
-    from core.arq_worker import BaseWorkerSettings
-    from core.logging import get_logger
-
-    logger = get_logger(__name__)
-
-
-    async def add(ctx, a, b=0):
-        logger.info("adding", a=a)
-        return a + b
-
-
-    async def echo(ctx, value):
-        return value
-
-
-    async def names(ctx, function, queue):
-        return [function, queue]
-
-
-    async def types(ctx, value):
-        return repr(value)
-
-
-    async def slow(ctx, seconds=60):
-        logger.info("slow begins")
-        await asyncio.sleep(seconds)
-
-
-    async def flaky(ctx, fail_times):
-        if ctx["job_try"] <= fail_times:
-            raise ValueError(f"no luck {ctx['job_try']}")
-        return ctx["job_try"]
-
-
-    async def once(ctx):
-        raise ValueError("never again")
-
-
-    async def chained(ctx, value):
-        from core.arq import enqueue
-
-        job = await enqueue(echo, value * 2)
-        return job.job_id
-
-
-    class WorkerSettings(BaseWorkerSettings):
-        functions = [
-            add, echo, names, types, slow, flaky, chained, func(once, max_tries=1)
-        ]
-        retry_delay = 0.1
-
-
-    class HighPriorityWorkerSettings(WorkerSettings):
-        queue_name = "high"
-"""
+from support import OwnRedis, Shop, WorkerLog, free_port, run, sentinel, wait_for
+from tasks import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -754,33 +692,12 @@ def test_max_burst_jobs(tasks_shop: Shop, redis_url: str) -> None:
 
 
 def test_sentinel(tasks_shop: Shop, own_redis: OwnRedis, tmp_path: Path) -> None:
-    port = free_port()
-    conf = tmp_path / "sentinel.conf"
-    conf.write_text(
-        f"port {port}\nbind 127.0.0.1\n"
-        f"sentinel monitor queue 127.0.0.1 {own_redis.port} 1\n"
-    )
-    sentinel = subprocess.Popen(
-        [own_redis.binary, conf, "--sentinel"], stdout=subprocess.DEVNULL
-    )
-    url = f"sentinel://127.0.0.1:{port}/queue/2"
-    try:
-        with redis.Redis(port=port) as client:
-            wait_for(lambda: ping(client), 10)
+    with sentinel(own_redis, tmp_path) as port:
+        url = f"sentinel://127.0.0.1:{port}/queue/2"
         with tasks_shop.worker(url):
             assert result_of(tasks_shop, url, "enqueue('add', 2)")["result"] == 2
-        with redis.Redis(port=own_redis.port, db=2) as client:
-            assert client.keys("arq:result:*")
-    finally:
-        sentinel.terminate()
-        sentinel.wait(10)
-
-
-def ping(client: "redis.Redis[bytes]") -> bool:
-    try:
-        return bool(client.ping())
-    except redis.RedisError:
-        return False
+    with redis.Redis(port=own_redis.port, db=2) as client:
+        assert client.keys("arq:result:*")
 
 
 @pytest.mark.slow

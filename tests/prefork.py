@@ -6,6 +6,7 @@ is a process like any other: its arguments, environment, directory and end are i
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -152,4 +153,5 @@ if __name__ == "__main__":
     for module in modules:
         with suppress(ImportError):
             __import__(module)
+    gc.freeze()  # what is there stays, and is not looked through each time
     become(serve(socket.socket(fileno=int(fd))))

@@ -83,6 +83,7 @@ def test_adoption(old: Shop, redis_url: str) -> None:
         assert client.get(f"arq:result:{job_id}").startswith(b"{")
 
 
+@pytest.mark.slow
 def test_values_of_the_old_settings_become_the_answers(old: Shop) -> None:
     settings = (old / "settings.py").read_text()
     settings = settings.replace('arq_max_jobs: str = "10"', 'arq_max_jobs: str = "33"')
@@ -95,6 +96,7 @@ def test_values_of_the_old_settings_become_the_answers(old: Shop) -> None:
     assert "default=33" in text and "redis://localhost:6379/5" in text
 
 
+@pytest.mark.slow
 def test_an_old_field_that_says_something_else_is_explained(old: Shop) -> None:
     settings = (old / "settings.py").read_text()
     settings = settings.replace("redis://localhost:6379/1", "redis://queue.internal/1")
@@ -237,6 +239,7 @@ def test_whatever_the_answers_each_line_is_taken_out_again(
     assert files == before
 
 
+@pytest.mark.slow
 def test_leaving_keeps_what_the_user_has_changed(own_shop_with_queue: Shop) -> None:
     shop = own_shop_with_queue
     for name in ("core/tasks.py", "core/arq.py"):
@@ -287,6 +290,7 @@ def test_nothing_is_taken_out_where_git_could_not_give_it_back(
     assert (own_shop_with_queue / "core/arq.py").exists()
 
 
+@pytest.mark.slow
 def test_an_empty_file_that_was_there_before_is_kept(shop: Shop) -> None:
     (shop / "services").mkdir()
     (shop / "services/__init__.py").touch()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from containers import builder, engine
-from support import Shop, run, wait_for
+from support import Shop, made_once, run, wait_for
 
 STUBS = Path(__file__).parent / "stubs"
 
@@ -123,10 +123,23 @@ class Server:
         return (self.state / "containers" / container).read_text().splitlines()
 
 
+@pytest.fixture(scope="session")
+def scripts(
+    bootstrapped: Path, project_env: Path, template: Path, paxx: Path, shared: Path
+) -> Path:
+    """The deploy scripts of a project with the queue. Not to be changed."""
+
+    def make(base: Path) -> None:
+        shop = Shop(bootstrapped, project_env, template).copy_to(base / "shop")
+        shop.paxx(paxx, "deploy", "add", "linux-server")
+        shop.copy()
+
+    return made_once(shared / "deployable", make) / "shop/deploy/linux-server"
+
+
 @pytest.fixture
-def version_1(server: Shop, tmp_path: Path) -> Server:
-    server.copy()
-    return Server(server / "deploy/linux-server", tmp_path / "server")
+def version_1(scripts: Path, tmp_path: Path) -> Server:
+    return Server(scripts, tmp_path / "server")
 
 
 BLUE = {"shop-blue", "shop-WorkerSettings-blue"}

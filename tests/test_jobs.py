@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import redis
-from support import OwnRedis, Shop, free_port, wait_for
+from support import OwnRedis, Shop, free_port, run, wait_for
 
 TASKS = """\
     import asyncio
@@ -101,12 +101,11 @@ def command(jobs_shop: Shop, redis_url: str) -> Command:
     def command(
         *arguments: str, url: str = redis_url
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return run(
             [jobs_shop.env / "bin/python", "-m", "core.arq_jobs", *arguments],
             cwd=jobs_shop.root,
-            env={**os.environ, **jobs_shop.settings(url)},
-            capture_output=True,
-            text=True,
+            env=jobs_shop.settings(url),
+            check=False,
         )
 
     return command

@@ -126,6 +126,7 @@ def test_the_update_command_is_the_one_for_how_copier_was_run(
     assert shlex.join(uvx) in (TEMPLATE / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_password_is_said_to_be_where_it_is(shop: Shop) -> None:
     assert "its password is in .env" in last_words(shop)[1]
     shop.git("add", "-A")

@@ -207,6 +207,7 @@ def test_a_password_of_ones_own_is_kept(line: str, options: seams.Options) -> No
         wire.edited(source, ENV, options, mode="remove")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tracked", [True, False])
 def test_no_password_where_git_would_see_it(
     tracked: bool, shop: Shop, tmp_path: Path
@@ -226,6 +227,7 @@ def test_no_password_where_git_would_see_it(
 # --- Copier -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_message_says_where_to_look(shop: Shop) -> None:
     output = shop.copy()
     assert "http://localhost:8000/arq/" in output

@@ -177,6 +177,7 @@ def test_answers_reach_the_settings(shop: Shop) -> None:
     assert output == "redis://localhost:6379/5 3 7\n"
 
 
+@pytest.mark.slow
 def test_after_infra_add_redis(shop: Shop, paxx: Path) -> None:
     shop.paxx(paxx, "infra", "add", "redis")
     output = shop.copy()

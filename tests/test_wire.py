@@ -573,6 +573,7 @@ def test_a_read_only_file_is_explained(
     assert "ARQ_REDIS_URL" not in (shop / ".env").read_text()
 
 
+@pytest.mark.slow
 def test_a_settings_package(shop: Shop) -> None:
     (shop / "settings").mkdir()
     shop.git("mv", "settings.py", "settings/__init__.py")
@@ -583,6 +584,7 @@ def test_a_settings_package(shop: Shop) -> None:
     shop.run("python", "-c", "import main", env=shop.settings(""))
 
 
+@pytest.mark.slow
 def test_a_settings_package_without_the_class_is_explained(shop: Shop) -> None:
     (shop / "settings").mkdir()
     shop.git("mv", "settings.py", "settings/base.py")
@@ -607,6 +609,7 @@ def test_file_modes_and_links_are_kept(shop: Shop) -> None:
     assert "ARQ_REDIS_URL" in (shop / "conf/env").read_text()
 
 
+@pytest.mark.slow
 def test_a_copy_fails_where_uv_cannot_get_the_dependencies(
     shop: Shop, tmp_path: Path
 ) -> None:

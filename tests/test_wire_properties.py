@@ -178,6 +178,7 @@ def added(before: bytes, after: bytes) -> list[bytes]:
     return result
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(source=settings_files())
 def test_settings(source: bytes, options: seams.Options) -> None:

@@ -153,6 +153,20 @@ def test_calls_while_the_network_fails(
         check(during(url, happens), all_done=seconds < 5)
 
 
+def test_a_connection_that_is_lost_just_before_a_command(
+    shop_with_queue: Shop, redis_url: str
+) -> None:
+    """Python 3.12 and 3.13 have an AttributeError or a TypeError for it."""
+    code = """
+    async with (await get_pool()).client() as one:
+        await one.ping()
+        one.connection._writer.transport.abort()
+        await asyncio.sleep(0.05)
+        result = await one.ping()
+    """
+    assert shop_with_queue.python(code, redis_url) is True
+
+
 def test_calls_while_others_have_all_connections(
     shop_with_queue: Shop, own_redis: OwnRedis
 ) -> None:

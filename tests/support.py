@@ -487,6 +487,14 @@ def sentinel(master: OwnRedis, directory: Path, *, replicas: int = 0) -> Iterato
         process.wait(10)
 
 
+def is_master(client: redis.Redis[bytes]) -> bool:
+    """Is it by now? Sentinel cuts the connections of the one that it promotes."""
+    try:
+        return client.info("replication")["role"] == "master"
+    except redis.RedisError:
+        return False
+
+
 def wait_for(condition: Any, timeout: float, log: Path | None = None) -> None:
     """Poll until the condition holds.
 

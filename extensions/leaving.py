@@ -29,8 +29,7 @@ def to_delete(
     there = [
         name
         for name, content in files.items()
-        if (root / name).is_file()
-        and (content or _came_with(root, name, answers_file))
+        if (root / name).is_file() and (content or _came_with(root, name, answers_file))
     ]
     kept = [
         name

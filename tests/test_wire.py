@@ -151,7 +151,7 @@ def test_settings_that_inherit_it_in_a_way_of_their_own(
     ],
 )
 def test_an_arqsettings_of_the_users_own(addition: str, options: seams.Options) -> None:
-    with pytest.raises(UnknownShapeError, match="ArqSettings of its own"):
+    with pytest.raises(UnknownShapeError, match="another ArqSettings"):
         edit("settings.py", SETTINGS + addition, options)
 
 
@@ -320,7 +320,7 @@ def test_main_without_a_single_lifespan(
     ],
 )
 def test_another_close_pool(use: str, options: seams.Options) -> None:
-    with pytest.raises(UnknownShapeError, match="close_pool of its own"):
+    with pytest.raises(UnknownShapeError, match="another close_pool"):
         edit("main.py", MAIN + use, options)
 
 

@@ -23,15 +23,18 @@ class Imported:
         return f"from {options.package}.{self.module} import {self.name}"
 
     def found(self, code: Code, options: Options) -> str:
-        """What the file calls it; empty where it is not imported.
+        """What the file calls it; empty where the name is not there at all.
 
         Raises:
-            UnknownShapeError: It is imported from the other package.
+            UnknownShapeError: The name is from the other package, or something else.
         """
         other = f"{OTHER[options.package]}.{self.module}"
         if code.imports_name(other, self.name):
             raise UnknownShapeError(f"it imports {self.name} from {other}")
-        return code.imports_name(f"{options.package}.{self.module}", self.name)
+        name = code.imports_name(f"{options.package}.{self.module}", self.name)
+        if not name and code.count(self.name):
+            raise UnknownShapeError(f"it has another {self.name}")
+        return name
 
     def add(self, code: Code, options: Options) -> None:
         """Import it.

@@ -24,11 +24,11 @@ def lines(options: Options) -> str:
 def add(source: bytes, options: Options) -> bytes:
     """The lifespan closes the pool."""
     code = Code(source)
-    name = POOL.found(code, options)
-    if code.count(name) > 1 or _closes_by_module(code, options.package):
+    if _closes_by_module(code, options.package):
         return source
-    if not name and code.count(POOL.name):
-        raise UnknownShapeError("it has a close_pool of its own")
+    name = POOL.found(code, options)
+    if code.count(name) > 1:
+        return source
     line, above = _place_to_close(code)
     insert = code.insert_line if above else code.append_lines
     insert(line, f"await {name or POOL.name}()")

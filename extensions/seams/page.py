@@ -28,8 +28,6 @@ def add(source: bytes, options: Options) -> bytes:
     name = PAGE.found(code, options)
     if code.count(name) > 1:
         return source
-    if not name and code.count(PAGE.name):
-        raise UnknownShapeError("it has a jobs_page of its own")
     line, app = _last_router(code)
     code.append_lines(line, f"{app}.include_router({name or PAGE.name}())")
     if not name:

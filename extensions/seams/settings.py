@@ -21,8 +21,6 @@ def add(source: bytes, options: Options) -> bytes:
     code = Code(source)
     settings, bases = _settings_class(code)
     name = MIXIN.found(code, options)
-    if not name and code.count(MIXIN.name):
-        raise UnknownShapeError("it has an ArqSettings of its own")
     if "Settings" not in _heirs(code, name):
         first = code.start(bases[0])
         gap = code.source[code.source.rfind(b"(", 0, first) + 1 : first]

@@ -59,12 +59,12 @@ def _tasks_to_change(options: Options) -> str:
 
 def _arq_to_raise(options: Options) -> str:
     """Where the project has asked for an arq that is too old."""
-    requirement, version = pyproject.old_arq(_text(options.root / "pyproject.toml"))
+    requirement = pyproject.too_old(_text(options.root / "pyproject.toml"))
     if not requirement:
         return ""
     return (
-        f"pyproject.toml asks for {requirement}, and the queue needs more than "
-        f"{version}:\n\n    {pyproject.lines(options)}\n"
+        f"pyproject.toml asks for {requirement}, and the queue needs more:\n\n"
+        f"    {pyproject.lines(options)}\n"
     )
 
 

@@ -30,12 +30,15 @@ import redis
 from prefork import Prefork, Process
 
 TEMPLATE = Path(__file__).parent.parent
+sys.path.append(str(TEMPLATE / "extensions"))
+from seams.pyproject import DEPENDENCY  # noqa: E402
+
 #: The name that the queue of a project called shop has by default.
 QUEUE = "arq:queue:shop"
 PAXX = os.environ.get("TEST_PAXX", "paxx==0.2.3")
 CACHE = TEMPLATE / ".cache"
 NUMBERS = itertools.count(1)
-ARQ = os.environ.get("TEST_ARQ", "arq>=0.28,<0.29")
+ARQ = os.environ.get("TEST_ARQ", DEPENDENCY)
 
 GIT_ENV = {
     "GIT_AUTHOR_NAME": "Test",

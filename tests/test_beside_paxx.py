@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from seams.pyproject import DEPENDENCY
 from support import Shop, copier
 
 pytestmark = pytest.mark.slow
@@ -61,14 +62,14 @@ def test_an_arq_that_is_too_old(
     shop.commit()
     output = shop.copy()
     assert f"asks for {requirement}, and the queue needs more" in output
-    assert 'uv add "arq>=0.28,<0.29"' in output
+    assert f'uv add "{DEPENDENCY}"' in output
     assert (shop / "pyproject.toml").read_text() == text
 
 
 def test_an_arq_that_is_new_enough(make_shop: Callable[..., Shop]) -> None:
     shop = make_shop()
     shop.edit(
-        "pyproject.toml", "dependencies = [", 'dependencies = [\n    "arq>=0.28",'
+        "pyproject.toml", "dependencies = [", f'dependencies = [\n    "{DEPENDENCY}",'
     )
     shop.commit()
     assert "the queue needs more" not in shop.copy()

@@ -154,7 +154,7 @@ def test_each_command(
         done = run(
             [*compile_, "--python-version", "3.12"], cwd=own_shop_with_queue.root
         )
-        assert "arq==0.28" in done.stdout
+        assert "\narq==" in done.stdout
     else:
         assert words[:3] == ["uv", "run", "arq"]
         if "--check" in words:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from seams.pyproject import DEPENDENCY
 from support import TEMPLATE, Shop, copier, edit, git, release, run
 
 pytestmark = pytest.mark.slow
@@ -156,13 +157,13 @@ def test_seams_removed_on_purpose_are_reported_not_inserted(
     shop1: Shop, versions: Path
 ) -> None:
     mine = shop1.edit("main.py", "    await close_pool()\n", "")
-    shop1.edit("pyproject.toml", '    "arq>=0.28,<0.29",\n', "")
+    shop1.edit("pyproject.toml", f'    "{DEPENDENCY}",\n', "")
     shop1.commit()
     release_v2(versions)
     output = shop1.update()
     assert "main.py lacks the queue's lines" in output
     assert "await close_pool()" in output
-    assert 'uv add "arq>=0.28,<0.29"' in output
+    assert f'uv add "{DEPENDENCY}"' in output
     assert (shop1 / "main.py").read_text() == mine
     assert changed(shop1) == ["core/arq.py"]
 

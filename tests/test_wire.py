@@ -506,7 +506,7 @@ def wire_shop(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_diff_shows_the_diff_and_writes_nothing(shop: Shop) -> None:
     done = wire_shop(shop, "diff")
     assert "+class Settings(ArqSettings, BaseSettings):" in done.stdout
-    assert '+    "arq>=0.28,<0.29",' in done.stdout
+    assert f'+    "{DEPENDENCY}",' in done.stdout
     assert shop.git("status", "--porcelain") == ""
 
 
@@ -527,7 +527,7 @@ def test_a_file_it_does_not_know_is_left_alone_and_explained(shop: Shop) -> None
         in output
     )
     assert "from core.arq import close_pool" in output
-    assert 'uv add "arq>=0.28,<0.29"' in output
+    assert f'uv add "{DEPENDENCY}"' in output
     changed = shop.git("diff", "--name-only").split()
     assert "settings.py" in changed
     assert "main.py" not in changed and "pyproject.toml" not in changed

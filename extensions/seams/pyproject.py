@@ -77,22 +77,24 @@ def _append(source: bytes, start: int, end: int, items: list[int]) -> bytes:
     return before + needed + rest[:line_end] + line + rest[line_end:]
 
 
-def old_arq(text: str) -> tuple[str, str]:
-    """The project's own requirement of an arq older than the queue's, and its version.
+def too_old(text: str) -> str:
+    """The project's own requirement of an arq that may be older than the queue's.
 
-    Both are empty where there is none, or where ours takes its place.
+    Empty where there is none, or where ours takes its place.
     """
     try:
         names = _dependencies(text.encode())
     except UnknownShapeError:
-        return "", ""
-    for name in names:
-        match = re.search(r"(?:>=|==|~=|>) *(0\.\d+)", name)
-        if _is_arq(name) and match and not _is_old(name):
-            lowest = tuple(map(int, match[1].split(".")))
-            if lowest < (0, 28):
-                return name, match[1]
-    return "", ""
+        return ""
+    own = (name for name in names if _is_arq(name) and not _is_old(name))
+    needed = _lowest(DEPENDENCY)
+    return next((name for name in own if () < _lowest(name) < needed), "")
+
+
+def _lowest(requirement: str) -> tuple[int, ...]:
+    """The lowest version that it allows; empty where it does not say."""
+    match = re.search(r"(?:>=|==|~=|>) *(\d+(?:\.\d+)*)", requirement)
+    return tuple(map(int, match[1].split("."))) if match else ()
 
 
 def _is_arq(requirement: str) -> bool:

@@ -4,7 +4,9 @@
 # ///
 """Draws docs/speed.svg from results.json, which queues.py writes.
 
-uv run benchmarks/chart.py
+    uv run benchmarks/chart.py
+
+A bar is the lowest of the runs, and goes on, pale, to the highest.
 """
 
 import json
@@ -31,8 +33,10 @@ NAMES = [
 ]
 
 
-def median(runs: list[list[float]]) -> float:
-    return statistics.median(value for run in runs for value in run)
+def label(values: list[float]) -> str:
+    """The lowest and the highest; nothing where none was measured."""
+    texts = [f"{one:,.1f}" if one < 10 else f"{one:,.0f}" for one in values if one]
+    return " to ".join(dict.fromkeys(texts))
 
 
 def main() -> None:
@@ -40,17 +44,19 @@ def main() -> None:
     mpl.rcParams.update({"svg.hashsalt": "paxx-arq", "font.size": 9})
     figure, axes = plt.subplots(1, len(PANELS), figsize=(15, 2.8), sharey=True)
     for axis, (key, title) in zip(axes, PANELS.items(), strict=True):
-        values = [
-            median(results[key][name]) if name in results[key] else 0 for name in NAMES
+        runs = [
+            [statistics.median(run) for run in results[key].get(name, [])] or [0]
+            for name in NAMES
         ]
+        lowest, highest = [min(one) for one in runs], [max(one) for one in runs]
         colors = ["#2f6f4f"] + ["#b8c4bd"] * (len(NAMES) - 1)
-        bars = axis.barh(NAMES, values, color=colors)
-        digits = "{:,.1f}" if "median ms" in key else "{:,.0f}"
-        labels = [digits.format(value) if value else "" for value in values]
+        axis.barh(NAMES, lowest, color=colors)
+        bars = axis.barh(NAMES, highest, color=colors, alpha=0.4)
+        labels = [label(list(pair)) for pair in zip(lowest, highest, strict=True)]
         axis.bar_label(bars, labels, padding=3)
         axis.set_title(title, fontsize=9)
         axis.set_xticks([])
-        axis.margins(x=0.35)
+        axis.margins(x=0.55)
         axis.spines[:].set_visible(False)
         axis.tick_params(length=0)
     axes[0].invert_yaxis()

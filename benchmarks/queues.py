@@ -1,23 +1,25 @@
 """The generated queue beside every peer, in one run: a table of ratios.
 
     uv run benchmarks/queues.py                            # all, about 20 minutes
-    uv run benchmarks/queues.py --only "10 slots" --peers paxx-arq,SAQ --rounds 1
+    uv run benchmarks/queues.py --only "10 slots" --peers paxx-arq SAQ --rounds 1
 
 Each peer runs in an environment of its own (.cache/), as its documentation shows it, with
 its fast path where it has one, with hiredis and uvloop where it can use them: the modules
 in peers/ say what was chosen. Arguments and results are stored as JSON, but the rival and
-RQ have pickle. Results are kept for an hour, but Dramatiq keeps none unless told to.
+RQ have pickle for both, and taskiq for results. Results are kept for an hour, but Dramatiq
+keeps none unless told to.
 taskiq's list broker acknowledges nothing: what a killed worker held is lost. In the log
 there are two lines for each job of ours, the rival, arq and streaq, one of taskiq, and
 none of SAQ, Dramatiq, RQ and Celery.
 
-Rounds are interleaved over the peers, in an order that changes. A run is some rounds, and
-a ratio of medians is quoted only where a second run agrees. The server is one embedded
-Valkey on the same machine.
+Rounds are interleaved over the peers, in an order that changes. A run is some rounds; its
+medians, and their ratios, are quoted as one number only where a second run agrees. The
+server is one embedded Valkey on the same machine.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -46,7 +48,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 from support import (  # noqa: E402
     ARQ,
     PAXX,
-    copier,
     environment,
     git,
     make_template,
@@ -56,7 +57,7 @@ from support import (  # noqa: E402
 
 OURS = "paxx-arq"
 RUNS, ROUNDS = 2, 2
-#: How far apart the ratios of two runs may be, to be quoted as one.
+#: How far apart two runs may be, to be quoted as one.
 AGREEMENT = 1.2
 
 
@@ -109,12 +110,7 @@ class Peer:
     @property
     def bin(self) -> Path:
         """Its environment's, which peers with the same requirements share."""
-        name = (
-            "project"
-            if self.cwd != PEERS
-            else self.requirements[0].partition("=")[0].partition("[")[0]
-        )
-        return environment(f"bench-{name}", self.requirements) / "bin"
+        return environment("bench", self.requirements) / "bin"
 
     def environ(self, server: Server, url: str, slots: int) -> dict[str, str]:
         more = {
@@ -177,18 +173,12 @@ def stop(worker: "subprocess.Popen[bytes]") -> None:
     worker.wait()
 
 
-def project(scratch: Path, paxx: Path, name: str) -> Path:
-    """A Paxx project with our queue or the rival's, and the benchmark's tasks."""
-    run([paxx, "bootstrap", name, "--force"], cwd=scratch)
-    root = scratch / name
+def project(root: Path, paxx: Path, *commands: Sequence[str | Path]) -> Path:
+    """A Paxx project with the queue that the commands add, and the benchmark's tasks."""
+    run([paxx, "bootstrap", root.name, "--force"], cwd=root.parent)
     git(root, "init", "-q")
-    if name == "theirs":
-        run([paxx, "infra", "add", "redis"], cwd=root)
-        run([paxx, "ext", "add", "arq"], cwd=root)
-    else:
-        template = make_template(scratch / "template")
-        answers = ("-d", "package=services")
-        copier("copy", "--trust", "--defaults", *answers, template, ".", cwd=root)
+    for command in commands:
+        run(command, cwd=root)
     tasks = root / "services/tasks.py"
     text, added = tasks.read_text(), (PEERS / "project_tasks.py").read_text()
     text = re.sub(r"functions = \[[^]]*\]", "functions = [noop, latency, sleep]", text)
@@ -199,7 +189,11 @@ def project(scratch: Path, paxx: Path, name: str) -> Path:
 
 def all_peers(scratch: Path) -> list[Peer]:
     paxx = environment("paxx", [PAXX], seed=True) / "bin/paxx"
-    ours, theirs = project(scratch, paxx, "ours"), project(scratch, paxx, "theirs")
+    template = make_template(scratch / "template")
+    copy = ["copier", "copy", "--trust", "--defaults", "-d", "package=services"]
+    ours = project(scratch / "ours", paxx, [*copy, template, "."])
+    rival = [paxx, "infra", "add", "redis"], [paxx, "ext", "add", "arq"]
+    theirs = project(scratch / "theirs", paxx, *rival)
     paxx_project = [
         *("fastapi", "uvicorn[standard]", "sqlalchemy[asyncio]", "aiosqlite"),
         *("asyncpg", "pydantic-settings", "structlog", ARQ),
@@ -209,8 +203,12 @@ def all_peers(scratch: Path) -> list[Peer]:
     taskiq = ["taskiq==0.13.0", "taskiq-redis==1.2.4", "uvloop", "hiredis"]
     taskiq_worker = ["taskiq", "worker", "taskiq_tasks:broker", "--workers", "1"]
     taskiq_worker += ["--max-async-tasks", "{slots}"]
-    for_orientation = partial(
-        Peer, module="sync_tasks", only=[NOOPS.format(10), ONE_BY_ONE]
+    for_orientation = partial(Peer, only=[NOOPS.format(10), ONE_BY_ONE])
+    dramatiq = partial(
+        for_orientation,
+        requirements=["dramatiq[redis]==2.2.1", "hiredis"],
+        module="dramatiq_tasks",
+        worker=["dramatiq", "dramatiq_tasks", "-p", "1", "-t", "{slots}"],
     )
     return [
         in_project(
@@ -273,32 +271,22 @@ def all_peers(scratch: Path) -> list[Peer]:
             worker=taskiq_worker,
             env={"BENCH_BROKER": "RedisStreamBroker"},
         ),
-        for_orientation(
-            "Dramatiq",
-            ["dramatiq[redis]==2.2.1", "hiredis"],
-            worker=["dramatiq", "sync_tasks", "-p", "1", "-t", "{slots}"],
-            env={"BENCH_PEER": "dramatiq"},
-        ),
-        for_orientation(
-            "Dramatiq, results kept",
-            ["dramatiq[redis]==2.2.1", "hiredis"],
-            worker=["dramatiq", "sync_tasks", "-p", "1", "-t", "{slots}"],
-            env={"BENCH_PEER": "dramatiq", "BENCH_RESULTS": "yes"},
-        ),
+        dramatiq("Dramatiq"),
+        dramatiq("Dramatiq, results kept", env={"BENCH_RESULTS": "yes"}),
         for_orientation(
             "RQ",
             ["rq==3.0.0", "hiredis"],
-            worker=["python", "-m", "sync_tasks"],
-            env={"BENCH_PEER": "rq"},
+            module="rq_tasks",
+            worker=["python", "-m", "rq_tasks"],
         ),
         for_orientation(
             "Celery",
             ["celery[redis]==5.7.0", "hiredis"],
+            module="celery_tasks",
             worker=[
-                *("celery", "-A", "sync_tasks", "worker"),
+                *("celery", "-A", "celery_tasks", "worker"),
                 *("-P", "threads", "-c", "{slots}", "-l", "WARNING"),
             ],
-            env={"BENCH_PEER": "celery"},
         ),
     ]
 
@@ -341,13 +329,15 @@ def drain(
     seconds: float = 0,
     processes: int = 1,
     is_far: bool = False,
+    cpu_name: str = "",
 ) -> Values:
-    """Jobs per second, of a full queue: from 0.2 s after all workers have begun."""
+    """Jobs per second, of a full queue: from 0.2 s after all workers have begun.
+
+    With a name for it, also the workers' CPU time for a job.
+    """
     jobs = 10_000 if processes > 1 else 5000
-    if seconds:
-        peer.enqueue(server, "batch", "sleep", jobs, seconds)
-    else:
-        peer.enqueue(server, "batch", "noop", jobs)
+    job = ("sleep", seconds) if seconds else ("noop",)
+    peer.enqueue(server, "batch", job[0], jobs, *job[1:])
     url = server.far_url if is_far else server.url
     workers = [peer.start(server, url, slots) for _ in range(processes)]
     try:
@@ -369,9 +359,7 @@ def drain(
     start = max(begun.values()) + 0.2
     counted = [record.at for record in records if record.at > start]
     values = {name: len(counted) / (max(counted) - start)}
-    if processes == 1 and not seconds and not is_far:
-        values[f"worker's CPU for a no-op job, {slots} slots, µs"] = cpu_each
-    return values
+    return {**values, cpu_name: cpu_each} if cpu_name else values
 
 
 def pickup(peer: Peer, server: Server, name: str) -> Values:
@@ -404,6 +392,7 @@ def enqueue(peer: Peer, server: Server, name: str, *, how: str, count: int) -> V
 
 
 NOOPS = "no-op jobs per second, {} slots"
+NOOPS_CPU = "worker's CPU for a no-op job, {} slots, µs"
 JOBS_OF_10_MS = "jobs of 10 ms per second, 100 slots"
 ONE_BY_ONE = "enqueued one by one"
 PICKUP = "pickup by an idle worker"
@@ -413,8 +402,8 @@ NO_LOG = "paxx-arq, LOG_LEVEL=WARNING"
 
 #: What is measured: by name, a function of the peer, the server, and the name.
 MEASUREMENTS: dict[str, Callable[[Peer, Server, str], Values]] = {
-    NOOPS.format(10): partial(drain, slots=10),
-    NOOPS.format(100): partial(drain, slots=100),
+    NOOPS.format(10): partial(drain, slots=10, cpu_name=NOOPS_CPU.format(10)),
+    NOOPS.format(100): partial(drain, slots=100, cpu_name=NOOPS_CPU.format(100)),
     JOBS_OF_10_MS: partial(drain, slots=100, seconds=0.01),
     "no-op jobs per second, 2 processes": partial(drain, slots=25, processes=2),
     "no-op jobs per second, 4 processes": partial(drain, slots=25, processes=4),
@@ -432,18 +421,23 @@ MEASUREMENTS: dict[str, Callable[[Peer, Server, str], Values]] = {
 Results = dict[str, dict[str, list[list[float]]]]
 
 
+def medians(runs: list[list[float]]) -> list[float]:
+    return [statistics.median(run) if run else math.nan for run in runs]
+
+
+def quoted(runs: Sequence[float]) -> str:
+    """What the runs say: one number where they agree, else the lowest and the highest."""
+    known = [one for one in runs if not math.isnan(one)]
+    low, high = min(known), max(known)
+    numbers = [statistics.mean(known)] if high / low <= AGREEMENT else [low, high]
+    texts = [f"{one:,.2f}" if one < 10 else f"{one:,.0f}" for one in numbers]
+    return " to ".join(texts) + (" (one run)" if len(known) == 1 else "")
+
+
 def ratio(ours: list[list[float]], theirs: list[list[float]]) -> str:
-    """Theirs as a multiple of ours; a range where the runs do not agree."""
-    ratios = sorted(
-        statistics.median(their_run) / statistics.median(our_run)
-        for our_run, their_run in zip(ours, theirs, strict=False)
-        if our_run and their_run
-    )
-    low, high = ratios[0], ratios[-1]
-    quoted = [statistics.mean(ratios)] if high / low <= AGREEMENT else [low, high]
-    return "×" + " to ".join(
-        f"{one:.2f}" if one < 10 else f"{one:.0f}" for one in quoted
-    )
+    """Theirs as a multiple of ours."""
+    pairs = zip(medians(ours), medians(theirs), strict=False)
+    return "×" + quoted([their_run / our_run for our_run, their_run in pairs])
 
 
 #: The peers of each table.
@@ -454,16 +448,15 @@ TABLES = (
 
 
 def table(results: Results, names: Sequence[str]) -> str:
-    """Markdown: our median, and every peer's as a multiple of it."""
+    """Markdown, as in docs/comparison.md: ours, and each peer as a multiple of it."""
     heading = " | ".join([OURS, *names])
     lines = [f"| | {heading} |", "|" + " --- |" * (len(names) + 2)]
     for name, row in results.items():
         if OURS not in row or not row.keys() & set(names):
             continue
-        own = statistics.median(value for run in row[OURS] for value in run)
-        shown = f"{own:,.2f}" if own < 10 else f"{own:,.0f}"
+        own = quoted(medians(row[OURS]))
         cells = [ratio(row[OURS], row[peer]) if peer in row else "" for peer in names]
-        lines.append(f"| {name} | {shown} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | **{own}** | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -475,7 +468,7 @@ def show(results: Results) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="a part of a measurement's name")
-    parser.add_argument("--peers", default="", help="names, separated by semicolons")
+    parser.add_argument("--peers", default=[], nargs="+", help="their names")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument(
@@ -501,7 +494,7 @@ def main() -> None:
         )
         peers = all_peers(Path(scratch))
         if options.peers:
-            peers = [peer for peer in peers if peer.name in options.peers.split(";")]
+            peers = [peer for peer in peers if peer.name in options.peers]
         wanted = [
             (name, peer)
             for name in MEASUREMENTS

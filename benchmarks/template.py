@@ -2,8 +2,8 @@
 
     uv run benchmarks/template.py
 
-The plain template holds the rendered files as they are, with the same questions but no
-extension and no task: what Copier itself takes.
+The plain template holds the rendered files as they are, and asks the same questions, with
+the answers as defaults, but has no extension and no task: what Copier itself takes.
 """
 
 import shutil
@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -25,11 +27,14 @@ def project(directory: Path) -> Path:
     (directory / "core").mkdir(parents=True)
     (directory / "settings.py").write_text(
         "from pydantic_settings import BaseSettings\n\n\n"
-        "class Settings(BaseSettings):\n    debug: bool = False\n"
+        "class Settings(BaseSettings):\n    debug: bool = False\n\n\n"
+        "settings = Settings()\n"
     )
     (directory / "main.py").write_text(
-        "from contextlib import asynccontextmanager\n\n\n"
-        "@asynccontextmanager\nasync def lifespan(app):\n    yield\n"
+        "from contextlib import asynccontextmanager\n\n"
+        "from fastapi import FastAPI\n\n\n"
+        "@asynccontextmanager\nasync def lifespan(app):\n    yield\n\n\n"
+        "app = FastAPI(lifespan=lifespan)\n"
     )
     (directory / "pyproject.toml").write_text("[project]\ndependencies = []\n")
     git(directory, "init", "-q")
@@ -39,20 +44,27 @@ def project(directory: Path) -> Path:
 
 
 def plain_template(template: Path, scratch: Path) -> Path:
-    """The same files and questions, rendered beforehand."""
+    """The same files, rendered beforehand, and the same questions."""
     rendered = project(scratch / "rendered")
     copier("copy", "--trust", "--defaults", template, ".", cwd=rendered)
+    answers_file = rendered / ".copier-answers.yml"
+    answers = yaml.safe_load(answers_file.read_text())
+    answers_file.unlink()
     plain = scratch / "plain"
-    (plain / "template/core").mkdir(parents=True)
-    for path in sorted((rendered / "core").glob("*.py")):
-        shutil.copy(path, plain / "template/core" / path.name)
+    for name in git(rendered, "ls-files", "--others").splitlines():
+        target = plain / "template" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(rendered / name, target)
     (plain / "template/{{ _copier_conf.answers_file }}.jinja").write_text(
         "{{ _copier_answers | to_nice_yaml }}"
     )
-    questions = "".join(
-        f"q{number}:\n  type: str\n  default: x\n" for number in range(12)
-    )
-    (plain / "copier.yml").write_text(f"_subdirectory: template\n{questions}")
+    questions = {
+        name: {"type": type(answer).__name__, "default": answer}
+        for name, answer in answers.items()
+        if not name.startswith("_")
+    }
+    text = yaml.safe_dump({"_subdirectory": "template", **questions}, sort_keys=False)
+    (plain / "copier.yml").write_text(text)
     git(plain, "init", "-q")
     release(plain, "v1.0.0")
     return plain

@@ -3,27 +3,13 @@
 In the same project: it imports what our tasks.py imports, so that memory compares.
 """
 
-import asyncio
 import json
 
 import core.logging  # noqa: F401
 import db.database  # noqa: F401
 from arq import create_pool
 from arq.connections import RedisSettings
-from common import SLOTS, URL, in_hundreds, record
-
-
-async def noop(ctx):
-    record()
-
-
-async def latency(ctx, sent):
-    record(sent)
-
-
-async def sleep(ctx, seconds):
-    await asyncio.sleep(seconds)
-    record()
+from common import SLOTS, URL, in_hundreds, latency, noop, sleep
 
 
 def serialize(data):

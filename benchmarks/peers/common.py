@@ -21,7 +21,42 @@ def record(sent: float = 0.0) -> None:
     os.write(_file, f"{os.getpid()} {now:.6f} {now - sent:.6f}\n".encode())
 
 
+# --- The tasks, as arq takes them: ours, the rival's and its own ----------------------
+
+
+async def noop(ctx):
+    record()
+
+
+async def latency(ctx, sent):
+    record(sent)
+
+
+async def sleep(ctx, seconds):
+    await asyncio.sleep(seconds)
+    record()
+
+
+# --- For clients ----------------------------------------------------------------------
+
+
 async def in_hundreds(call: Callable[..., Awaitable[object]], calls: list) -> None:
     """A batch of peers that have none: as fast as each, a hundred at once."""
     for i in range(0, len(calls), 100):
         await asyncio.gather(*[call(*args) for args in calls[i : i + 100]])
+
+
+def synchronous(send: Callable[[], object]) -> tuple[Callable, Callable, Callable]:
+    """`connect`, `enqueue` and `enqueue_many` of a peer that sends its no-op jobs so."""
+
+    async def connect():
+        return None
+
+    async def enqueue(_, name):
+        send()
+
+    async def enqueue_many(_, name, calls):
+        for _call in calls:
+            send()
+
+    return connect, enqueue, enqueue_many

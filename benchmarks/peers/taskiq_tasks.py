@@ -1,5 +1,6 @@
-"""taskiq with one of its Redis brokers; JSON is its default. Batches: none documented.
+"""taskiq with one of its Redis brokers. Batches: none documented.
 
+Its default is JSON for arguments, and pickle for results.
 What a worker of ListQueueBroker holds is lost with it; RedisStreamBroker acknowledges.
 """
 

@@ -61,7 +61,7 @@ class Terminal:
         os.waitpid(pid, 0)
         self.stream.feed(b"\r\n")
 
-    def save(self, path: Path, title: str, leave_out: str = "") -> None:
+    def save(self, path: Path) -> None:
         console = Console(width=COLUMNS, record=True, file=io.StringIO())
         lines = [self._line(number) for number in range(LINES)]
         while lines and not lines[-1].plain.strip():
@@ -69,10 +69,10 @@ class Terminal:
         blank = False
         for line in lines:
             empty = not line.plain.strip()
-            if not (empty and blank) and not (leave_out and leave_out in line.plain):
+            if not (empty and blank):
                 console.print(line)
             blank = empty
-        console.save_svg(str(path), title=title)
+        console.save_svg(str(path), title="shop")
         path.write_text(path.read_text().rstrip() + "\n")
 
     def _line(self, number: int) -> Text:
@@ -130,10 +130,10 @@ def main() -> None:
             "copier copy --trust gh:org/paxx-arq .",
             enter="?",
         )
-        session.save(ROOT / "docs/session.svg", "shop", leave_out="")
+        session.save(ROOT / "docs/session.svg")
         diff = Terminal(shop, env)
         diff.run("git diff -U1 -- '*.py' pyproject.toml")
-        diff.save(ROOT / "docs/diff.svg", "shop")
+        diff.save(ROOT / "docs/diff.svg")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
 # ///
 """Connects the queue to the project: the few lines in files that are the user's own.
 
-Run by Copier in the project, after the files are rendered. What it does not understand
-it leaves alone, and prints what to add.
+Run in the project: by Copier, after the files are rendered, or by hand. What it does not
+understand it leaves alone, and prints what to add.
 
-    uv run extensions/wire.py diff --package core
+    uv run ../paxx-arq/extensions/wire.py diff --package core
 """
 
 from __future__ import annotations

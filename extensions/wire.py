@@ -4,8 +4,8 @@
 # ///
 """Connects the queue to the project: the few lines in files that are the user's own.
 
-Run in the project: by Copier, after the files are rendered, or by hand. What it does not
-understand it leaves alone, and prints what to add.
+Run in the project: by Copier, after the files are rendered, or by hand. What it does
+not understand it leaves alone, and prints what to add.
 
     uv run ../paxx-arq/extensions/wire.py diff --package core
 """

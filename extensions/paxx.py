@@ -1,7 +1,7 @@
 """What the template knows about the Paxx project it is copied into.
 
-Read only. Copier renders questions, messages and files with `paxx` in their context:
-the `Project` at the destination.
+Read only. Copier renders questions and messages with `paxx` in their context: the
+`Project` at the destination. Files are rendered from answers alone.
 """
 
 from __future__ import annotations

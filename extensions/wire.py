@@ -126,13 +126,13 @@ def wire(
             return ""
         if mode == "check":
             return _difference(name, source, result, seam, options)
+        if mode != "remove" and not _is_wired(seam.needs, options, drafts):
+            raise UnknownShapeError(f"{seam.needs} does not know the queue yet")
         if mode == "diff":
             if is_ignored(path):
                 return f"{name} changes, too; it is not shown, as git ignores it."
             drafts[name] = result
             return ""
-        if mode == "write" and not _is_wired(seam.needs, options):
-            raise UnknownShapeError(f"{seam.needs} does not know the queue yet")
         write(path, result)
     except UnknownShapeError as exc:
         return _by_hand(name, str(exc), seam, options, mode)
@@ -173,12 +173,13 @@ def _existing(seam: Seam, options: Options) -> str:
     return next((name for name in seam.files if (options.root / name).is_file()), "")
 
 
-def _is_wired(name: str, options: Options) -> bool:
+def _is_wired(name: str, options: Options, drafts: dict[str, bytes]) -> bool:
     """Is the seam in this file? True where there is no such seam."""
     for seam in SEAMS:
         if name in seam.files:
+            name = _existing(seam, options)
             try:
-                source = (options.root / _existing(seam, options)).read_bytes()
+                source = drafts.get(name) or (options.root / name).read_bytes()
                 return seam.edit.add(source, options) == source
             except (OSError, UnknownShapeError, RecursionError):
                 return False

@@ -533,18 +533,23 @@ def test_a_file_it_does_not_know_is_left_alone_and_explained(shop: Shop) -> None
     assert "main.py" not in changed and "pyproject.toml" not in changed
 
 
+@pytest.mark.parametrize("mode", ["write", "diff"])
 def test_the_environment_is_left_alone_where_settings_are(
-    shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    mode: str,
+    shop: Shop,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With extra="forbid", settings that do not know ARQ_REDIS_URL refuse it."""
     text = (shop / "settings.py").read_text()
     text = text.replace("(BaseSettings)", "(TypedDict)")
     (shop / "settings.py").write_text(text)
     monkeypatch.chdir(shop.root)
-    wire.main(["write", "--package", "core"])
-    output = capsys.readouterr().err
+    wire.main([mode, "--package", "core"])
+    diff, output = capsys.readouterr()
     assert "settings.py was left as it is" in output
     assert ".env was left as it is: settings.py does not know the queue yet" in output
+    assert "ARQ_REDIS_URL" not in diff
     assert "ARQ_REDIS_URL" not in (shop / ".env").read_text()
     assert "ARQ_REDIS_URL" not in (shop / ".env.example").read_text()
 

@@ -28,8 +28,13 @@ PANELS = {
     ),
 }
 NAMES = [
-    *("paxx-arq", "paxx ext add arq", "arq", "SAQ", "streaq"),
-    *("taskiq, list", "taskiq, stream"),
+    "paxx-arq",
+    "paxx ext add arq",
+    "arq",
+    "SAQ",
+    "streaq",
+    "taskiq, list",
+    "taskiq, stream",
 ]
 
 

@@ -132,11 +132,9 @@ class Peer:
         Returns:
             The client's CPU time for each, in µs, and jobs per second.
         """
+        client = [self.bin / "python", PEERS / "client.py", self.module]
         done = run(
-            [
-                *(self.bin / "python", PEERS / "client.py", self.module, how, task),
-                *(str(number) for number in (count, *args)),
-            ],
+            [*client, how, task, str(count), *map(str, args)],
             cwd=self.cwd,
             env=self.environ(server, server.url, slots=10),
         )
@@ -195,11 +193,19 @@ def all_peers(scratch: Path) -> list[Peer]:
     rival = [paxx, "infra", "add", "redis"], [paxx, "ext", "add", "arq"]
     theirs = project(scratch / "theirs", paxx, *rival)
     paxx_project = [
-        *("fastapi", "uvicorn[standard]", "sqlalchemy[asyncio]", "aiosqlite"),
-        *("asyncpg", "pydantic-settings", "structlog", ARQ),
+        "fastapi",
+        "uvicorn[standard]",
+        "sqlalchemy[asyncio]",
+        "aiosqlite",
+        "asyncpg",
+        "pydantic-settings",
+        "structlog",
+        ARQ,
     ]
     database = {"DATABASE_URL": "sqlite+aiosqlite:////dev/null"}
     in_project = partial(Peer, requirements=paxx_project, env=database)
+    celery_worker = ["celery", "-A", "celery_tasks", "worker", "-P", "threads"]
+    celery_worker += ["-c", "{slots}", "-l", "WARNING"]
     taskiq = ["taskiq==0.13.0", "taskiq-redis==1.2.4", "uvloop", "hiredis"]
     taskiq_worker = ["taskiq", "worker", "taskiq_tasks:broker", "--workers", "1"]
     taskiq_worker += ["--max-async-tasks", "{slots}"]
@@ -283,10 +289,7 @@ def all_peers(scratch: Path) -> list[Peer]:
             "Celery",
             ["celery[redis]==5.7.0", "hiredis"],
             module="celery_tasks",
-            worker=[
-                *("celery", "-A", "celery_tasks", "worker"),
-                *("-P", "threads", "-c", "{slots}", "-l", "WARNING"),
-            ],
+            worker=celery_worker,
         ),
     ]
 

@@ -10,6 +10,7 @@ uv run docs/record.py
 import io
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -80,11 +81,8 @@ class Terminal:
         for column in range(COLUMNS):
             char = self.screen.buffer[number][column]
             color = "" if char.fg == "default" else char.fg.replace("brown", "yellow")
-            color = (
-                f"#{color}"
-                if len(color) == 6 and color.isalnum() and not color.isalpha()
-                else color
-            )
+            if re.fullmatch("[0-9a-f]{6}", color):
+                color = f"#{color}"
             text.append(char.data, f"{'bold ' if char.bold else ''}{color}".strip())
         text.rstrip()
         return text
@@ -108,8 +106,10 @@ def main() -> None:
         )
         subprocess.run(
             [tools / "bin/paxx", "bootstrap", "shop", "--force"],
-            cwd=scratch, check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+            cwd=scratch,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         (scratch / "template").mkdir()
         template = make_template(scratch / "template")
         (scratch / "gitconfig").write_text(
@@ -117,10 +117,14 @@ def main() -> None:
             "[core]\n\tpager = cat\n[color]\n\tui = always\n"
         )
         env = {
-            **os.environ, **GIT_ENV, "TERM": "xterm-256color",
-            "COLUMNS": str(COLUMNS), "PATH": f"{tools}/bin:{os.environ['PATH']}",
-            "GIT_CONFIG_GLOBAL": str(scratch / "gitconfig"), "VIRTUAL_ENV": "",
-        }  # fmt: skip
+            **os.environ,
+            **GIT_ENV,
+            "TERM": "xterm-256color",
+            "COLUMNS": str(COLUMNS),
+            "PATH": f"{tools}/bin:{os.environ['PATH']}",
+            "GIT_CONFIG_GLOBAL": str(scratch / "gitconfig"),
+            "VIRTUAL_ENV": "",
+        }
         git = "git init -q && git add -A && git commit -qm 'paxx bootstrap'"
         subprocess.run(["bash", "-c", git], cwd=shop, env=env, check=True)
 

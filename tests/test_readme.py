@@ -3,6 +3,7 @@
 import configparser
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -93,6 +94,13 @@ def test_each_link_leads_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), target
+
+
+def test_the_comparison_quotes_what_was_measured() -> None:
+    script = TEMPLATE / "benchmarks/queues.py"
+    tables = run([sys.executable, script, "--tables"]).stdout.strip().split("\n\n")
+    page = (TEMPLATE / "docs/comparison.md").read_text()
+    assert [table for table in tables if table in page] == tables
 
 
 def test_tests_of_the_users_own(

@@ -18,16 +18,16 @@ from typing import Any
 import yaml
 from copier_template_extensions import ContextHook
 
-# What every file of the template says at its head, and none of a project's own.
 OURS = "copier update"
+"""What every file of the template says at its head, and none of a project's own."""
 
-# In Compose's own order of preference.
 COMPOSE_FILES = (
     "compose.yaml",
     "compose.yml",
     "docker-compose.yml",
     "docker-compose.yaml",
 )
+"""In Compose's own order of preference."""
 
 REDIS_IMAGES = ("redis", "valkey", "redis-stack", "redis-stack-server", "dragonfly")
 

@@ -1,16 +1,16 @@
 """The generated queue beside every peer, in one run: a table of ratios.
 
-    uv run benchmarks/queues.py                            # all, about 20 minutes
+    uv run benchmarks/queues.py                            # all: half an hour or more
     uv run benchmarks/queues.py --only "10 slots" --peers paxx-arq SAQ --rounds 1
 
 Each peer runs in an environment of its own (.cache/), as its documentation shows it, with
-its fast path where it has one, with hiredis and uvloop where it can use them: the modules
-in peers/ say what was chosen. Arguments and results are stored as JSON, but the rival and
-RQ have pickle for both, and taskiq for results. Results are kept for an hour, but Dramatiq
-keeps none unless told to.
-taskiq's list broker acknowledges nothing: what a killed worker held is lost. In the log
-there are two lines for each job of ours, the rival, arq and streaq, one of taskiq, and
-none of SAQ, Dramatiq, RQ and Celery.
+its fast path where it has one, with hiredis where it can use it, and on uvloop, but for the
+workers of arq and the rival, which arq starts on asyncio's own loop: the modules in peers/
+say what was chosen. Arguments and results are stored as JSON, but the rival and RQ have
+pickle for both, and taskiq for results. Results are kept for an hour, but Dramatiq keeps
+none unless told to. taskiq's list broker acknowledges nothing: what a killed worker held
+is lost. In the log there are two lines for each job of ours, the rival, arq and streaq,
+one of taskiq, and none of SAQ, Dramatiq, RQ and Celery.
 
 Rounds are interleaved over the peers, in an order that changes. A run is some rounds; its
 medians, and their ratios, are quoted as one number only where a second run agrees. The

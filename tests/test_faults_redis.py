@@ -296,3 +296,26 @@ def test_redis_restarts_under_load(own_faults: Faults, own_redis: OwnRedis) -> N
     assert len(starts) == len(set(starts)) == 600
     for worker in workers:
         assert worker.stop(signal.SIGTERM) == 0
+
+
+def test_an_end_whose_answer_is_lost_is_recorded_once(
+    own_faults: Faults, own_redis: OwnRedis
+) -> None:
+    with Proxy(own_redis.port) as proxy:
+        url = own_redis.url.replace(str(own_redis.port), str(proxy.port))
+        worker = own_faults.start(url=url)
+        ends = own_faults.put("job", "ends", 1)
+        fails = own_faults.put("once_slow", "fails", 1, error="ValueError")
+        own_faults.wait_started("ends")
+        own_faults.wait_started("fails")
+        proxy.latency = 1
+        own_faults.wait_result(ends)
+        own_faults.wait(lambda: own_faults.client.exists(f"arq:errors:{fails}"))
+        proxy.cut()  # the answers are on their way
+        proxy.latency = 0
+        proxy.restore()
+        own_faults.wait_result(fails)
+        assert own_faults.client.llen(f"arq:errors:{fails}") == 1
+        assert worker.stop() == 0
+    assert "by another worker" not in worker.text
+    assert not own_faults.client.keys("*:ends:*")

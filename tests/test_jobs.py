@@ -396,6 +396,24 @@ def test_the_jobs_of_one_task(do: Do, serializer: str) -> None:
     assert found == [["a1", "a2"], ["d0"]]
 
 
+@pytest.mark.parametrize("name", ["größe", "a_task_of_" + 300 * "x"])
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
+def test_the_jobs_of_a_task_with_an_odd_name(
+    do: Do, serializer: str, name: str
+) -> None:
+    found = do(
+        f"""
+        await enqueue("{name}", _job_id="odd")
+        await enqueue("fine", _job_id="other")
+        while (await queue_stats()).queued < 2:
+            pass
+        result = [job.job_id for job in await list_jobs("queued", task="{name}")]
+        """,
+        ARQ_SERIALIZER=serializer,
+    )
+    assert found == ["odd"]
+
+
 def test_failures_of_arqs_own_worker(
     jobs_shop: Shop, redis_url: str, do: Do, db: redis.Redis
 ) -> None:
@@ -492,6 +510,10 @@ def test_its_exit_codes(command: Command, db: redis.Redis) -> None:
     assert command("discard").returncode == 2
     assert command("discard", "two", "--all").returncode == 2
     assert command("list", "lost").returncode == 2
+    assert command("list", "failed", "--limit", "-1").returncode == 2
+    assert command("list", "failed", "--offset", "-1").returncode == 2
+    odd = command("show", os.fsdecode(b"\xff"))
+    assert odd.returncode == 2 and "Traceback" not in odd.stderr
     both = command("discard", "--all", "--json")
     assert (both.returncode, json.loads(both.stdout)) == (0, {"discarded": 2})
     assert command("discard", "--task", "fail").returncode == 0

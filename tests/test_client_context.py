@@ -95,7 +95,7 @@ def test_what_travels_cannot_harm_the_job(
     result = 0
     for data in (None, [], "x", {"log": 1, "trace": 2}, {"log": {"event": "e", "a": {}}},
                  {"trace": {"traceparent": "?"}}, {"log": {"job_id": "other"}}):
-        with job_context(data, job_id="j", job_try=1, task="t"):
+        with job_context(data, job_id="j", job_try=1):
             result += structlog.contextvars.get_contextvars()["job_id"] == "j"
     with structlog.contextvars.bound_contextvars(a=Broken(), b=float("nan"), c=b"x"):
         result = [result, current_context()["log"]["a"]]

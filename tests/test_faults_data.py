@@ -140,6 +140,29 @@ def test_a_key_of_the_queue_is_of_another_type(running: Faults, key: str) -> Non
     assert running.workers[0].lives
 
 
+def test_a_tasks_name_that_is_no_text(running: Faults) -> None:
+    running.client.flushdb()
+    running.client.set("arq:unknown:odd", 1)  # no worker has known it, for long
+    running.put("\udc80", job_id="odd")
+    assert running.wait_failed("odd")["reason"] == "unknown"
+    assert running.wait_result(running.put("plain", 1))["r"] == 1
+
+
+@pytest.mark.parametrize("error", ["?", "1", "{}", '{"try": [], "error": 1}'])
+@pytest.mark.parametrize("tries", [1, 9])
+def test_errors_that_others_have_written(
+    faults: Faults, tries: int, error: str
+) -> None:
+    """They take no slot from other jobs."""
+    faults.start(max_jobs=1, max_tries=2)
+    faults.client.set("arq:retry:odd", tries)
+    faults.client.rpush("arq:errors:odd", error)
+    odd = faults.put("plain", 1, job_id="odd")
+    other = faults.put("plain", 2)
+    assert faults.wait_result(other)["r"] == 2
+    assert faults.wait_result(odd)["s"] == (tries == 1)
+
+
 def test_scripts_are_gone(running: Faults) -> None:
     """As after a restart without them, or on a replica."""
     running.client.script_flush()

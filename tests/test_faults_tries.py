@@ -450,3 +450,49 @@ POISON = [
     b"null",
     b"",
 ]
+
+
+def test_pauses_that_redis_cannot_count_are_a_century(faults: Faults) -> None:
+    """As of a job that waits for something with Retry, over and over, and then fails."""
+    for job_id, tries in (("often", 60), ("very often", 1100)):
+        faults.client.set(f"arq:retry:{job_id}", tries)
+    faults.start(max_tries=9999)
+    for job_id in ("often", "very often"):
+        faults.put("fail", job_id, "ValueError", times=9999, job_id=job_id)
+    faults.put("defer", "far", 1e17, job_id="far")
+    faults.put("defer", "long ago", -1e9, job_id="long ago")
+    assert faults.wait_result("long ago")["r"] == 2
+    century = 100 * 365 * 24 * 3600 * 1000
+    for job_id in ("often", "very often", "far"):
+        faults.wait(lambda id_=job_id: faults.client.exists(f"arq:errors:{id_}"))
+        due = faults.client.zscore(QUEUE, job_id) - faults.now()
+        assert century - 20_000 < due <= century
+    assert faults.wait_result(faults.put("job", "other"))["s"]
+
+
+def test_a_failure_that_cannot_be_told_takes_no_slot(faults: Faults) -> None:
+    faults.write_module(
+        "odd_failure",
+        """
+        from core.tasks import WorkerSettings as Base
+        from core.tasks import job
+
+
+        class Odd(Exception):
+            @property
+            def extra(self):
+                raise ValueError("no")
+
+
+        async def odd(ctx):
+            raise Odd
+
+
+        class WorkerSettings(Base):
+            functions = [odd, job]
+        """,
+    )
+    faults.start(module="odd_failure", max_jobs=1, max_tries=2, lease=1)
+    odd = faults.put("odd", job_id="odd")
+    assert faults.wait_result(faults.put("job", "other"))["s"]
+    assert "max 2 retries" in faults.wait_failed(odd)["error"]

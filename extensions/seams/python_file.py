@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeGuard, TypeVar
 
 import libcst as cst
-from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
+from libcst.metadata import ByteSpanPositionProvider, CodeSpan, MetadataWrapper
 
 from seams import UnknownShapeError, newline_of
 
@@ -19,22 +21,25 @@ MAX_SIZE = 1_000_000
 Block = Sequence[cst.BaseStatement | cst.BaseSmallStatement]
 
 
-# Not libcst.matchers: its import takes longer than all the rest.
 Node = TypeVar("Node", bound=cst.CSTNode)
 
 
 def find(node: cst.CSTNode, kind: type[Node]) -> list[Node]:
-    """The nodes of a kind, in their order."""
-    found: list[Node] = []
+    """The nodes of a kind in this one, which may be one itself."""
+    return [child for child in _nodes(node) if isinstance(child, kind)]
 
-    class Finder(cst.CSTVisitor):
-        def on_visit(self, node: cst.CSTNode) -> bool:
-            if isinstance(node, kind):
-                found.append(node)
-            return True
 
-    node.visit(Finder())
-    return found
+# Not with libcst.matchers, whose import takes longer than all the rest; nor with a
+# visitor, which makes every node anew.
+@lru_cache(maxsize=32)
+def _nodes(node: cst.CSTNode) -> list[cst.CSTNode]:
+    nodes = [node]
+    for parent in nodes:  # they become more
+        for field in fields(parent):
+            value = getattr(parent, field.name)
+            children = value if isinstance(value, list | tuple) else (value,)
+            nodes += [child for child in children if isinstance(child, cst.CSTNode)]
+    return nodes
 
 
 def awaits(line: cst.CSTNode, name: str) -> bool:
@@ -49,6 +54,12 @@ def awaits(line: cst.CSTNode, name: str) -> bool:
         ):
             return called == name
     return False
+
+
+# Each edit is tried, verified and undone on the same few sources.
+@lru_cache(maxsize=8)
+def _parsed(source: bytes) -> MetadataWrapper:
+    return MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
 
 
 class Code:
@@ -67,14 +78,11 @@ class Code:
             raise UnknownShapeError("it is too large")
         try:
             source.decode("utf-8")
-            wrapper = MetadataWrapper(
-                cst.parse_module(source.removeprefix(BOM)), unsafe_skip_copy=True
-            )
+            self._parsed = _parsed(source.removeprefix(BOM))
         except (UnicodeDecodeError, cst.ParserSyntaxError) as exc:
             raise UnknownShapeError("it cannot be parsed") from exc
         self.source = source
-        self.module = wrapper.module
-        self._spans = wrapper.resolve(ByteSpanPositionProvider)
+        self.module = self._parsed.module
         self._shift = len(BOM) if source.startswith(BOM) else 0
         self._edits: list[tuple[int, int, bytes]] = []
 
@@ -89,12 +97,15 @@ class Code:
 
     def start(self, node: cst.CSTNode) -> int:
         """Offset of the node's first byte."""
-        return self._spans[node].start + self._shift
+        return self._span(node).start + self._shift
 
     def end(self, node: cst.CSTNode) -> int:
         """Offset after the node's last byte."""
-        span = self._spans[node]
+        span = self._span(node)
         return span.start + span.length + self._shift
+
+    def _span(self, node: cst.CSTNode) -> CodeSpan:
+        return self._parsed.resolve(ByteSpanPositionProvider)[node]
 
     def text(self, node: cst.CSTNode) -> str:
         """The node's code."""

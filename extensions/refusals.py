@@ -73,24 +73,30 @@ class Refusals(ContextHook):
             return ""
         answers_file = str(context["_copier_conf"]["answers_file"])
         answers = _yaml(project.text(answers_file))
-        skipped = [*self._skipped(context), answers_file]
-        rendered = self._rendered(context)
-        touched = [
+        skipped = {*self._skipped(context), answers_file}
+        files = self._files(context)
+        there = [
             name
-            for name, content in rendered.items()
-            if name not in skipped and _differs(project.root / name, content)
+            for name in files
+            if name not in skipped and (project.root / name).is_file()
         ]
-        foreign = [name for name in touched if name != f"{project.old_queue}/arq.py"]
-        if foreign and not answers:
+
+        def differs(name: str) -> bool:
+            return self._differs(project.root / name, files[name], context)
+
+        foreign = [name for name in there if not answers and differs(name)]
+        foreign = [name for name in foreign if name != f"{project.old_queue}/arq.py"]
+        if foreign:
             raise UserMessageError(
                 f"{', '.join(foreign)}: not of this template, which has a file of that "
                 "name. Rename yours and run copier again."
             )
-        before = self._rendered_before(context, answers)
-        gone = before - rendered.keys() - {*skipped}
-        touched += [name for name in sorted(gone) if (project.root / name).is_file()]
         committed = project.committed()
-        lost = [name for name in touched if name not in committed]
+        lost = [name for name in there if name not in committed and differs(name)]
+        gone = self._rendered_before(context, answers) - files.keys() - skipped
+        lost += [
+            name for name in sorted(gone - committed) if (project.root / name).is_file()
+        ]
         if lost:
             raise UserMessageError(
                 f"{', '.join(lost)}: git has no copy, and it would be overwritten. Run "
@@ -105,14 +111,12 @@ class Refusals(ContextHook):
         names = [self._name(path.relative_to(root).parts, context) for path in paths]
         return {name: path for name, path in zip(names, paths, strict=True) if name}
 
-    def _rendered(self, context: dict[str, Any]) -> dict[str, bytes]:
-        """What the template renders from these answers: path and content."""
-        return {
-            name: self._string(path.read_text(encoding="utf-8"), context).encode()
-            if path.suffix == ".jinja"
-            else path.read_bytes()
-            for name, path in self._files(context).items()
-        }
+    def _differs(self, path: Path, template: Path, context: dict[str, Any]) -> bool:
+        """Is the file other than what the template renders?"""
+        if template.suffix != ".jinja":
+            return path.read_bytes() != template.read_bytes()
+        text = self._string(template.read_text(encoding="utf-8"), context)
+        return path.read_bytes() != text.encode()
 
     def _rendered_before(
         self, context: dict[str, Any], answers: dict[str, Any]
@@ -201,10 +205,6 @@ def _is_scratch(root: Path) -> bool:
         part.startswith("copier.") and ("old_copy." in part or "new_copy." in part)
         for part in root.absolute().parts
     )
-
-
-def _differs(path: Path, content: bytes) -> bool:
-    return path.is_file() and path.read_bytes() != content
 
 
 def _yaml(text: str) -> dict[str, Any]:

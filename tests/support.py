@@ -114,12 +114,21 @@ def start(
     )
 
 
-#: What to import in advance. Not Copier itself: it keeps the environment it is born in.
+#: What to import in advance: all that takes long. Not Copier itself, nor plumbum, which
+#: keep the environment that they are born in.
 PREFORKED = {
-    "arq": ("arq.cli", "fastapi", "pydantic_settings", "sqlalchemy.ext.asyncio"),
-    "copier": ("jinja2.ext", "pydantic", "questionary", "yaml"),
+    "copier": (
+        *("dunamai", "jinja2.ext", "jinja2.sandbox", "jinja2_ansible_filters"),
+        *("pathspec", "platformdirs", "pydantic.dataclasses", "pygments.lexers.data"),
+        *("questionary", "urllib.request", "yaml"),
+    ),
+    "python": (
+        *("aiosqlite", "arq.cli", "fastapi", "pydantic_settings"),
+        *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.ext.asyncio"),
+        *("structlog.dev", "structlog.stdlib", "structlog.testing", "uvloop"),
+    ),
 }
-PREFORKED["python"] = PREFORKED["arq"]
+PREFORKED["arq"] = PREFORKED["python"]
 _prefork = functools.cache(Prefork)
 
 

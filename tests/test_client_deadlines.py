@@ -111,7 +111,7 @@ def test_a_call_that_is_sent_again_queues_once_and_says_so(
 
     async def kill():
         while True:
-            await asyncio.sleep(random.uniform(0, 0.05))
+            await asyncio.sleep(random.uniform(0, 0.1))
             await killer.client_kill_filter(_type="normal", skipme=True)
 
     async def run():
@@ -120,13 +120,19 @@ def test_a_call_that_is_sent_again_queues_once_and_says_so(
                 ran[job_id] = ran.get(job_id, 0) + 1
                 await killer.delete(b"arq:job:" + job_id)
                 await killer.zrem("arq:queue:shop", job_id)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+
+    numbers = iter(range(2000))
+    refused = 0
+
+    async def ask():
+        nonlocal refused
+        for n in numbers:
+            own = f"own-{n}" if n % 2 else None
+            refused += await enqueue("process_webhook", payload={}, _job_id=own) is None
 
     tasks = [asyncio.create_task(kill()), asyncio.create_task(run())]
-    refused = 0
-    for n in range(2000):
-        job_id = f"own-{n}" if n % 2 else None
-        refused += await enqueue("process_webhook", payload={}, _job_id=job_id) is None
+    await asyncio.gather(*[ask() for _ in range(10)])
     while await killer.zcard("arq:queue:shop"):
         await asyncio.sleep(0.01)
     for task in tasks:

@@ -128,7 +128,7 @@ PREFORKED = {
         *("structlog.dev", "structlog.stdlib", "structlog.testing", "uvloop"),
     ),
 }
-PREFORKED["arq"] = PREFORKED["python"]
+PREFORKED["arq"] = PREFORKED["uvicorn"] = PREFORKED["python"]
 _prefork = functools.cache(Prefork)
 
 
@@ -295,6 +295,12 @@ class Shop:
             **options,
         )
         return done.stdout + done.stderr
+
+    def mypy(self, *arguments: str) -> str:
+        """Its complaints; what it has found out of other packages is kept."""
+        cache = self.env.with_name(f"{self.env.name}-mypy")
+        with locked(cache.with_suffix(".lock")):
+            return self.run("mypy", *arguments, "--cache-dir", str(cache), check=False)
 
     def python(self, code: str, url: str = "", **options: Any) -> Any:
         """Run async code in the project; the value of its `result`, through JSON."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from support import Shop, free_port, wait_for
+from support import Shop, free_port, start, wait_for
 
 
 def test_a_job_is_queued_with_its_transaction_or_not_at_all(
@@ -252,24 +252,21 @@ def test_500_requests_find_their_rows_and_without_redis_answer_503(
     def requests(url: str, path: str, number: int, at_once: int) -> list[str]:
         port, log = free_port(), tmp_path / "web.log"
         with log.open("wb") as file:
-            server = subprocess.Popen(
+            server = start(
                 [
-                    shop.env / "bin/uvicorn",
-                    "web:app",
-                    "--port",
-                    str(port),
+                    *(shop.env / "bin/uvicorn", "web:app", "--port", str(port)),
                     "--no-access-log",
                 ],
                 cwd=shop.root,
                 env={**os.environ, **shop.settings(url), **database_settings},
                 stdout=file,
-                stderr=subprocess.STDOUT,
+                stderr=file,
             )
         try:
             wait_for(lambda: "startup complete" in log.read_text(), 30, log)
             target = f"http://127.0.0.1:{port}{path}"
             return shop.run(
-                "python", "client.py", target, str(number), str(at_once)
+                *("python", "-m", "client", target, str(number), str(at_once))
             ).splitlines()
         finally:
             server.terminate()
@@ -289,7 +286,8 @@ def test_500_requests_find_their_rows_and_without_redis_answer_503(
         assert client.get("missing") is None
     codes, body = requests(f"redis://127.0.0.1:{free_port()}/1", "/plain", 100, 100)
     status, took = codes.rsplit(" ", 1)
-    assert status == "[503]" and float(took) < 6
+    assert status == "[503]"
+    assert float(took) < 15  # 4.8 and what a busy machine adds
     assert body == '{"message":"The task queue is not available"}'
     log = (tmp_path / "web.log").read_text()
     assert log.count("Redis fails, see ARQ_REDIS_URL: ") == 100

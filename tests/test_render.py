@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pytest_copie.plugin import Result
-from support import TEMPLATE, Shop, as_github, copier, locked, run
+from support import TEMPLATE, Shop, as_github, copier, run
 
 PACKAGES = ["core", "services"]
 BOOLEANS = ["include_cron_examples", "include_compose_worker", "structlog"]
@@ -53,9 +53,7 @@ def problems(output: str) -> list[str]:
 
 
 def mypy(shop: Shop) -> list[str]:
-    cache = shop.env.with_name(f"{shop.env.name}-mypy")
-    with locked(cache.with_suffix(".lock")):
-        return problems(shop.run("mypy", ".", "--cache-dir", str(cache), check=False))
+    return problems(shop.mypy("."))
 
 
 def ruff(shop: Shop) -> list[str]:

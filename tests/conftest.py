@@ -132,22 +132,49 @@ def shop(make_shop: Callable[..., Shop]) -> Shop:
 
 
 @pytest.fixture(scope="session")
+def with_queue(
+    bootstrapped: Path, project_env: Path, template: Path, shared: Path
+) -> Path:
+    """Where the queue was copied into a project, and what was said, `output`."""
+
+    def make(base: Path) -> None:
+        shop = Shop(bootstrapped, project_env, template).copy_to(base / "shop")
+        (base / "output").write_text(shop.copy())
+
+    return made_once(shared / "with_queue", make)
+
+
+@pytest.fixture(scope="session")
+def copy_output(with_queue: Path) -> str:
+    """What Copier has said as it copied the queue into `shop_with_queue`."""
+    return (with_queue / "output").read_text()
+
+
+@pytest.fixture(scope="session")
 def shop_with_queue(
-    bootstrapped: Path,
+    with_queue: Path,
     project_env: Path,
     template: Path,
-    shared: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Shop:
     """A project with the queue, all answers at their defaults. Not to be changed."""
-
-    def make(base: Path) -> None:
-        Shop(bootstrapped, project_env, template).copy_to(base / "shop").copy()
-
-    made = made_once(shared / "with_queue", make) / "shop"
-    return Shop(made, project_env, template).copy_to(
+    return Shop(with_queue / "shop", project_env, template).copy_to(
         tmp_path_factory.mktemp("shop_with_queue") / "shop"
     )
+
+
+@pytest.fixture(scope="session")
+def deployed(
+    bootstrapped: Path, project_env: Path, template: Path, shared: Path, paxx: Path
+) -> Shop:
+    """A project with Paxx's deployment, then the queue. Not to be changed."""
+
+    def make(base: Path) -> None:
+        shop = Shop(bootstrapped, project_env, template).copy_to(base / "shop")
+        shop.paxx(paxx, "deploy", "add", "linux-server")
+        shop.copy()
+
+    return Shop(made_once(shared / "deployed", make) / "shop", project_env, template)
 
 
 @pytest.fixture

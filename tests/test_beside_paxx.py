@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from seams.pyproject import DEPENDENCY
 from support import Shop, copier
 
 pytestmark = pytest.mark.slow
@@ -49,27 +48,3 @@ def test_settings_without_their_object(make_shop: Callable[..., Shop]) -> None:
     assert done.returncode and "Traceback" not in done.stderr
     assert "settings.py has no `settings`" in done.stderr
     assert shop.git("status", "--porcelain") == ""
-
-
-@pytest.mark.parametrize("requirement", ["arq>=0.25", "arq==0.27.1", "arq~=0.26.3"])
-def test_an_arq_that_is_too_old(
-    make_shop: Callable[..., Shop], requirement: str
-) -> None:
-    shop = make_shop()
-    text = shop.edit(
-        "pyproject.toml", "dependencies = [", f'dependencies = [\n    "{requirement}",'
-    )
-    shop.commit()
-    output = shop.copy()
-    assert f"asks for {requirement}, and the queue needs more" in output
-    assert f'uv add "{DEPENDENCY}"' in output
-    assert (shop / "pyproject.toml").read_text() == text
-
-
-def test_an_arq_that_is_new_enough(make_shop: Callable[..., Shop]) -> None:
-    shop = make_shop()
-    shop.edit(
-        "pyproject.toml", "dependencies = [", f'dependencies = [\n    "{DEPENDENCY}",'
-    )
-    shop.commit()
-    assert "the queue needs more" not in shop.copy()

@@ -46,14 +46,13 @@ CALLS = """
 
 
 def test_two_projects_with_default_answers(
-    make_shop: Callable[..., Shop], redis_url: str
+    own_shop_with_queue: Shop, make_shop: Callable[..., Shop], redis_url: str
 ) -> None:
-    names = ("shop", "store")
-    shops = {}
-    for name in names:
-        shops[name] = make_shop(name)
-        shops[name].copy()
-        shops[name].write_tasks(TASKS.replace("NAME", name))
+    shops = {"shop": own_shop_with_queue, "store": make_shop("store")}
+    names = [*shops]
+    shops["store"].copy()
+    for name, shop in shops.items():
+        shop.write_tasks(TASKS.replace("NAME", name))
     with redis.Redis.from_url(redis_url) as client:
 
         def counted(key: str) -> dict[str, int]:

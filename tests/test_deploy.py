@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from containers import builder, engine
-from support import Shop, made_once, run, wait_for
+from support import Shop, run, wait_for
 
 STUBS = Path(__file__).parent / "stubs"
 
@@ -21,12 +21,12 @@ def server(shop: Shop, paxx: Path) -> Shop:
 
 
 @pytest.mark.slow
-def test_the_deploy_scripts_get_the_worker(server: Shop) -> None:
-    server.copy(commit=False)
+def test_the_deploy_scripts_get_the_worker(deployed: Shop, tmp_path: Path) -> None:
+    server = deployed.copy_to(tmp_path / "shop")
     for name in ("worker.sh", ".sh", "-init.sh", "-purge.sh"):
         name = "deploy" + name.replace("worker", "-worker")
         run(["bash", "-n", server / "deploy/linux-server" / name])
-    diff = server.git("diff", "-U0", "deploy")
+    diff = server.git("diff", "-U0", "--diff-filter=M", "HEAD~", "deploy")
     lines = [
         line
         for line in diff.splitlines()
@@ -37,9 +37,8 @@ def test_the_deploy_scripts_get_the_worker(server: Shop) -> None:
     assert '+    "${ARQ_ENV[@]}" \\' in lines
     assert "+deploy_worker" in lines
     assert "+    deploy/linux-server/deploy-worker.sh \\" in lines
-    server.commit()
-    server.copy("--overwrite")
-    assert server.git("diff", "HEAD~1", "--stat") == ""
+    server.copy("--overwrite", commit=False)
+    assert server.git("status", "--porcelain") == ""
 
 
 def test_a_deploy_script_of_another_shape_is_left_alone(server: Shop) -> None:
@@ -123,23 +122,9 @@ class Server:
         return (self.state / "containers" / container).read_text().splitlines()
 
 
-@pytest.fixture(scope="session")
-def scripts(
-    bootstrapped: Path, project_env: Path, template: Path, paxx: Path, shared: Path
-) -> Path:
-    """The deploy scripts of a project with the queue. Not to be changed."""
-
-    def make(base: Path) -> None:
-        shop = Shop(bootstrapped, project_env, template).copy_to(base / "shop")
-        shop.paxx(paxx, "deploy", "add", "linux-server")
-        shop.copy()
-
-    return made_once(shared / "deployable", make) / "shop/deploy/linux-server"
-
-
 @pytest.fixture
-def version_1(scripts: Path, tmp_path: Path) -> Server:
-    return Server(scripts, tmp_path / "server")
+def version_1(deployed: Shop, tmp_path: Path) -> Server:
+    return Server(deployed / "deploy/linux-server", tmp_path / "server")
 
 
 BLUE = {"shop-blue", "shop-WorkerSettings-blue"}

@@ -14,9 +14,8 @@ COLUMNS, LINES = 80, 23  # and one for the prompt
 OTHER_FILE = ("-a", ".copier-answers.arq.yml")
 
 
-def last_words(shop: Shop, *arguments: str) -> tuple[str, str]:
+def last_words(output: str) -> tuple[str, str]:
     """What is on the terminal once the files are there: the task, and what follows."""
-    output = shop.copy(*arguments, commit=False)
     start = output.index(" > Running task")
     end = output.index("    wired  ")
     # Copier prints an empty line before and after
@@ -82,7 +81,7 @@ def test_it_fits(
     if prepare:
         prepare(shop)
         shop.commit()
-    task, rest = last_words(shop, *arguments)
+    task, rest = last_words(shop.copy(*arguments))
     assert max(len(line) for line in rest.splitlines()) <= COLUMNS, rest
     assert lines(rest) <= LINES, rest
     if "Note: " not in rest:
@@ -101,8 +100,7 @@ def update_command(message: str) -> list[str]:
 def test_the_update_command_is_the_one_for_how_copier_was_run(
     shop: Shop, tmp_path: Path
 ) -> None:
-    _, message = last_words(shop, *OTHER_FILE)
-    shop.commit()
+    _, message = last_words(shop.copy(*OTHER_FILE))
     command = update_command(message)
     assert command == ["copier", "update", "--trust", "--defaults", *OTHER_FILE]
     run(command, cwd=shop.root)
@@ -128,12 +126,10 @@ def test_the_update_command_is_the_one_for_how_copier_was_run(
 
 
 @pytest.mark.slow
-def test_the_password_is_said_to_be_where_it_is(shop: Shop) -> None:
-    assert "its password is in .env" in last_words(shop)[1]
-    shop.git("add", "-A")
-    shop.git("reset", "-q", "--hard")
+def test_the_password_is_said_to_be_where_it_is(shop: Shop, copy_output: str) -> None:
+    assert "its password is in .env" in last_words(copy_output)[1]
     (shop / ".env").unlink()
-    assert "set ARQ_PAGE_PASSWORD" in last_words(shop)[1]
+    assert "set ARQ_PAGE_PASSWORD" in last_words(shop.copy())[1]
 
 
 def test_the_questions_fit() -> None:

@@ -145,11 +145,8 @@ def test_each_command(
         return
     if words[0] in ("uvx", "copier"):
         if words[words.index("copier") + 1] == "update":
-            run(
-                ["copier", "copy", "--defaults", "gh:org/paxx-arq", "."],
-                cwd=shop.root,
-                env=env,
-            )
+            shop = own_shop_with_queue
+            shop.edit(".copier-answers.yml", str(shop.template), "gh:org/paxx-arq")
             shop.commit()
         run([*words, "--defaults"], cwd=shop.root, env=env)
         assert (shop / "core/arq.py").exists()

@@ -153,5 +153,4 @@ def test_a_second_run_overwrites_the_tasks(own_shop_with_queue: Shop) -> None:
     mine = (own_shop_with_queue / "core/tasks.py").read_text()
     own_shop_with_queue.commit()
     own_shop_with_queue.copy("--overwrite")
-    own_shop_with_queue.update()
     assert (own_shop_with_queue / "core/tasks.py").read_text() == mine

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 from seams.pyproject import DEPENDENCY
-from support import TEMPLATE, Shop, copier, edit, git, release, run
+from support import TEMPLATE, Shop, copier, edit, git, made_once, release, run
 
 pytestmark = pytest.mark.slow
 
 LINE, NEW_LINE = "put jobs on it and look them up", "put jobs on it and find them"
 MY_LINE = "the queue as I like it"
+COMPOSE = "docker-compose.override.yml"
 
 
 @pytest.fixture
@@ -23,11 +24,15 @@ def versions(template: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shop1(own_shop_with_queue: Shop, template: Path, versions: Path) -> Shop:
+def shop1(own_shop_with_queue: Shop, versions: Path) -> Shop:
     """A project with the queue of that template."""
-    shop = own_shop_with_queue
+    return take_template(own_shop_with_queue, versions)
+
+
+def take_template(shop: Shop, versions: Path) -> Shop:
+    """Have a project's queue be from a copy of its template."""
+    shop.edit(".copier-answers.yml", str(shop.template), str(versions))
     shop.template = versions
-    shop.edit(".copier-answers.yml", f"_src_path: {template}", f"_src_path: {versions}")
     shop.commit()
     return shop
 
@@ -64,26 +69,23 @@ def test_untouched_files_update_without_conflict(shop1: Shop, versions: Path) ->
     ]
 
 
-def test_the_users_own_files_are_left_alone(shop1: Shop, versions: Path) -> None:
+def test_the_users_edits_are_kept(shop1: Shop, versions: Path) -> None:
+    """Those in files of their own, and those elsewhere in the template's files."""
     (shop1 / "core/tasks.py").write_text("# all my own\n")
     shop1.edit("settings.py", "port: int = 8000", "port: int = 9000\n    mine: int = 1")
     shop1.edit("main.py", "# Startup\n", "# Startup, mine\n")
     shop1.edit(".env.example", "DEBUG=false", "DEBUG=true\nMINE=1")
+    module = shop1.edit("core/arq.py", "len(prepared), 1000)", "len(prepared), 500)")
+    compose = shop1.edit(COMPOSE, "interval: 5s", "interval: 7s")
     shop1.commit()
+    [path] = (versions / "template").glob("*worker_file*")
+    edit(path, "45s", "50s")
     release_v2(versions)
     change(versions, "v2.1.0", "tasks.py", "Example task", "Sample task")
     shop1.update()
-    assert changed(shop1) == ["core/arq.py"]
-
-
-def test_an_edit_elsewhere_in_a_template_file_is_merged(
-    shop1: Shop, versions: Path
-) -> None:
-    mine = shop1.edit("core/arq.py", "len(prepared), 1000)", "len(prepared), 500)")
-    shop1.commit()
-    release_v2(versions)
-    shop1.update()
-    assert (shop1 / "core/arq.py").read_text() == mine.replace(LINE, NEW_LINE)
+    assert changed(shop1) == ["core/arq.py", COMPOSE]
+    assert (shop1 / "core/arq.py").read_text() == module.replace(LINE, NEW_LINE)
+    assert (shop1 / COMPOSE).read_text() == compose.replace("45s", "50s")
 
 
 def test_an_edit_of_the_same_line_is_a_normal_conflict(
@@ -112,38 +114,26 @@ def test_a_deleted_tasks_file_stays_deleted(shop1: Shop, versions: Path) -> None
     assert not (shop1 / "core/tasks.py").exists()
 
 
-def test_an_edited_compose_file_is_merged(shop1: Shop, versions: Path) -> None:
-    name = "docker-compose.override.yml"
-    mine = shop1.edit(name, "interval: 5s", "interval: 7s")
-    shop1.commit()
-    [path] = (versions / "template").glob("*worker_file*")
-    edit(path, "45s", "50s")
-    release(versions, "v2.0.0")
-    shop1.update()
-    assert (shop1 / name).read_text() == mine.replace("45s", "50s")
-
-
-@pytest.mark.parametrize("name", ["core/arq.py", "settings.py"])
-def test_other_line_endings_lose_nothing(
-    shop1: Shop, versions: Path, name: str
-) -> None:
-    path = shop1 / name
-    mine = path.read_bytes().replace(b"\n", b"\r\n") + b"# mine\r\n"
-    path.write_bytes(mine)
+def test_other_line_endings_lose_nothing(shop1: Shop, versions: Path) -> None:
+    texts = {}
+    for name in ("core/arq.py", "settings.py"):
+        texts[name] = (shop1 / name).read_bytes().replace(
+            b"\n", b"\r\n"
+        ) + b"# mine\r\n"
+        (shop1 / name).write_bytes(texts[name])
     shop1.commit()
     release_v2(versions)
     shop1.update()
-    if name == "settings.py":
-        assert path.read_bytes() == mine
-        assert changed(shop1) == ["core/arq.py"]
-    else:
-        text = path.read_text()
-        assert "# mine" in text and NEW_LINE in text
-        git(shop1.root, "show", f"HEAD:{name}")
+    assert changed(shop1) == ["core/arq.py"]
+    text = (shop1 / "core/arq.py").read_text()
+    assert "# mine" in text and NEW_LINE in text
+    assert (shop1 / "settings.py").read_bytes() == texts["settings.py"]
 
 
-def test_the_package_is_moved(shop1: Shop, versions: Path) -> None:
+def test_the_package_is_moved(shop1: Shop) -> None:
     names = {path.name for path in (shop1 / "core").glob("arq*.py")}
+    shop1.edit("core/arq.py", LINE, MY_LINE)
+    shop1.commit()
     output = shop1.update("--data", "package=services")
     assert not list((shop1 / "core").glob("arq*.py"))
     assert {path.name for path in (shop1 / "services").glob("arq*.py")} == names
@@ -151,6 +141,8 @@ def test_the_package_is_moved(shop1: Shop, versions: Path) -> None:
     assert "git mv core/tasks.py services/tasks.py" in output
     assert "settings.py was left as it is: it imports ArqSettings from core" in output
     assert "main.py was left as it is: it imports close_pool from core.arq" in output
+    assert "core/arq.py is gone, and with it what you had changed there" in output
+    assert "core/arq_worker.py is gone" not in output
 
 
 def test_seams_removed_on_purpose_are_reported_not_inserted(
@@ -235,17 +227,25 @@ def refused(shop: Shop, *arguments: str, command: str = "update") -> str:
 
 
 @pytest.fixture
-def ignoring(shop: Shop, versions: Path) -> Shop:
+def ignoring(
+    bootstrapped: Path,
+    project_env: Path,
+    template: Path,
+    shared: Path,
+    versions: Path,
+    tmp_path: Path,
+) -> Shop:
     """A project whose .gitignore has our Compose file."""
-    with (shop / ".gitignore").open("a") as file:
-        file.write("\ndocker-compose.override.yml\n")
-    shop.commit()
-    shop.template = versions
-    assert "git add -f docker-compose.override.yml" in shop.copy()
-    return shop
 
+    def make(base: Path) -> None:
+        shop = Shop(bootstrapped, project_env, template).copy_to(base / "shop")
+        with (shop / ".gitignore").open("a") as file:
+            file.write("\ndocker-compose.override.yml\n")
+        shop.commit()
+        assert "git add -f docker-compose.override.yml" in shop.copy()
 
-COMPOSE = "docker-compose.override.yml"
+    made = Shop(made_once(shared / "ignoring", make) / "shop", project_env, template)
+    return take_template(made.copy_to(tmp_path / "shop"), versions)
 
 
 @pytest.mark.parametrize("arguments", [[], ["-d", "include_compose_worker=false"]])
@@ -330,14 +330,6 @@ def test_leaving_is_no_update(shop1: Shop) -> None:
     assert "mode=remove: it is for" in refused(shop1, "-d", "mode=remove")
 
 
-def test_edits_in_a_file_that_goes_are_named(shop1: Shop) -> None:
-    edit(shop1 / "core/arq.py", LINE, MY_LINE)
-    shop1.commit()
-    output = shop1.update("-d", "package=services")
-    assert "core/arq.py is gone, and with it what you had changed there" in output
-    assert "core/arq_worker.py is gone" not in output
-
-
 def test_a_preview_changes_nothing(shop: Shop) -> None:
     page = (TEMPLATE / "docs/updating.md").read_text()
     [command] = re.findall(r"```bash\nuvx --with \S+ (.*mode=diff.*)\n```", page)
@@ -387,11 +379,9 @@ def test_an_answer_turned_off_removes_what_it_added(shop1: Shop) -> None:
 
 
 def test_a_changed_answer_reaches_every_place_or_is_named(
-    shop: Shop, paxx: Path, versions: Path
+    deployed: Shop, tmp_path: Path
 ) -> None:
-    shop.paxx(paxx, "deploy", "add", "linux-server")
-    shop.template = versions
-    shop.copy()
+    shop = deployed.copy_to(tmp_path / "shop")
     output = shop.update(
         "-d", "redis_db=4", "-d", "queue_name=mine", "-d", "max_jobs=9"
     )
@@ -523,16 +513,17 @@ def test_the_workflow_of_the_docs(shop1: Shop, versions: Path, tmp_path: Path) -
     assert asked.read_text() == "pr create --fill --head queue-template\n"
 
 
-@pytest.mark.parametrize("command", ["copy", "update"])
-def test_pretend_changes_nothing(shop: Shop, versions: Path, command: str) -> None:
-    shop.template = versions
-    if command == "copy":
-        shop.copy("--pretend", commit=False)
-    else:
-        shop.copy()
-        release_v2(versions)
-        shop.update("--pretend")
+def test_a_copy_that_is_pretended_changes_nothing(shop: Shop) -> None:
+    shop.copy("--pretend", commit=False)
     assert shop.git("status", "--porcelain") == ""
+
+
+def test_an_update_that_is_pretended_changes_nothing(
+    shop1: Shop, versions: Path
+) -> None:
+    release_v2(versions)
+    shop1.update("--pretend")
+    assert shop1.git("status", "--porcelain") == ""
 
 
 def test_quiet(shop: Shop, versions: Path) -> None:

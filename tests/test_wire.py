@@ -578,6 +578,34 @@ def test_a_read_only_file_is_explained(
     assert "ARQ_REDIS_URL" not in (shop / ".env").read_text()
 
 
+@pytest.mark.parametrize(
+    ("requirement", "is_enough"),
+    [
+        ("arq>=0.25", False),
+        ("arq==0.27.1", False),
+        ("arq~=0.26.3", False),
+        (DEPENDENCY, True),
+    ],
+)
+def test_an_arq_that_is_there_already(
+    shop: Shop,
+    requirement: str,
+    is_enough: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = shop.edit(
+        "pyproject.toml", "dependencies = [", f'dependencies = [\n    "{requirement}",'
+    )
+    monkeypatch.chdir(shop.root)
+    wire.main(["write", "--package", "core"])
+    output = capsys.readouterr().err
+    said = f"asks for {requirement}, and the queue needs more"
+    assert (said in output) is not is_enough
+    assert (f'uv add "{DEPENDENCY}"' in output) is not is_enough
+    assert (shop / "pyproject.toml").read_text() == text
+
+
 @pytest.mark.slow
 def test_a_settings_package(shop: Shop) -> None:
     (shop / "settings").mkdir()
@@ -625,6 +653,8 @@ def test_a_copy_fails_where_uv_cannot_get_the_dependencies(
     command = [dev / "copier", "copy", "--trust", "--defaults", shop.template, "."]
     done = run(command, cwd=shop.root, env=env, check=False)
     assert done.returncode != 0
+    assert "returned non-zero exit status" in done.stderr
+    assert "returned non-zero exit status" in (TEMPLATE / "README.md").read_text()
     assert "The task queue is in" not in done.stderr
     assert (shop / "core/arq.py").exists()
     assert "ArqSettings" not in (shop / "settings.py").read_text()

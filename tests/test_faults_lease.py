@@ -247,3 +247,45 @@ def test_time_is_redis_own(faults: Faults, tmp_path: Path, skew: int) -> None:
     faults.wait(lambda: faults.events("now", "end"))
     assert len(faults.events("now", "start")) == 1
     assert worker.lives
+
+
+def test_a_job_that_its_own_worker_claims_anew(faults: Faults) -> None:
+    """After a failover to a replica that knew neither the claim nor the try, say."""
+    faults.write_module(
+        "claimed_anew",
+        """
+        import asyncio
+
+        from core.tasks import WorkerSettings as Base
+        from core.tasks import note
+
+
+        async def slow_at_first(ctx):
+            note("start", "slow")
+            ctx["runs"].append("again" if ctx["runs"] else "first")
+            if ctx["runs"] == ["first"]:
+                await asyncio.sleep(3)
+            return ctx["runs"][-1]
+
+
+        async def startup(ctx):
+            ctx["runs"] = []
+
+
+        class WorkerSettings(Base):
+            functions = [slow_at_first]
+            on_startup = startup
+        """,
+    )
+    worker = faults.start(module="claimed_anew", max_jobs=2)
+    job_id = faults.put("slow_at_first")
+    faults.wait_started("slow")
+    with faults.client.pipeline() as pipe:
+        pipe.delete(f"arq:in-progress:{job_id}", f"arq:retry:{job_id}")
+        pipe.zadd(QUEUE, {job_id: faults.now()})
+        pipe.publish(f"{QUEUE}:wake", "")
+        pipe.execute()
+    assert faults.wait_result(job_id)["r"] == "again"
+    worker.wait_for("was run by another worker, too")
+    assert "Traceback" not in worker.text
+    assert len(faults.events("slow", "start")) == 2

@@ -492,7 +492,8 @@ def test_a_failure_that_cannot_be_told_takes_no_slot(faults: Faults) -> None:
             functions = [odd, job]
         """,
     )
-    faults.start(module="odd_failure", max_jobs=1, max_tries=2, lease=1)
+    worker = faults.start(module="odd_failure", max_jobs=1, max_tries=2, lease=1)
     odd = faults.put("odd", job_id="odd")
+    worker.wait_for("The end of odd:odd was not recorded")
     assert faults.wait_result(faults.put("job", "other"))["s"]
     assert "max 2 retries" in faults.wait_failed(odd)["error"]

@@ -28,22 +28,8 @@ COMBINATIONS = [
         ("serializer", "pickle"),
     ]
 ]
-RENDERED = [
-    "arq.py",
-    "arq_calls.py",
-    "arq_command.py",
-    "arq_connection.py",
-    "arq_context.py",
-    "arq_jobs.py",
-    "arq_pool.py",
-    "arq_progress.py",
-    "arq_sentry.py",
-    "arq_serializer.py",
-    "arq_settings.py",
-    "arq_status.py",
-    "arq_worker.py",
-    "tasks.py",
-]
+PACKAGE = TEMPLATE / "template/{{ package }}"
+RENDERED = sorted(path.stem for path in PACKAGE.glob("*.py.jinja"))
 
 
 def problems(output: str) -> list[str]:

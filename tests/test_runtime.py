@@ -1,11 +1,9 @@
 """The generated client and worker, on a real server."""
 
-import importlib.util
 import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -53,17 +51,6 @@ def result_of(shop: Shop, url: str, call: str, **env: str) -> Any:
 # --- Connection ---------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def arq_connection(shop_with_queue: Shop) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "arq_connection", shop_with_queue / "core/arq_connection.py"
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
@@ -102,9 +89,15 @@ def arq_connection(shop_with_queue: Shop) -> ModuleType:
         ("sentinel://a:1/main", {"host": [("a", 1)], "database": 0, "password": None}),
     ],
 )
-def test_redis_urls(arq_connection: ModuleType, url: str, expected: dict) -> None:
-    settings = arq_connection.parse_redis_url(url)
-    assert {name: getattr(settings, name) for name in expected} == expected
+def test_redis_urls(shop_with_queue: Shop, url: str, expected: dict) -> None:
+    found = shop_with_queue.python(
+        f"""
+        from core.arq_connection import parse_redis_url
+        settings = parse_redis_url({url!r})
+        result = {{name: getattr(settings, name) for name in {list(expected)!r}}}
+        """
+    )
+    assert found == json.loads(json.dumps(expected))  # without tuples
 
 
 @pytest.mark.parametrize(

@@ -155,14 +155,16 @@ def become(command: Sequence[str]) -> None:
 
 
 def end(code: int, imported: set[types.ModuleType]) -> NoReturn:
-    """Exit as Python does, but for the modules imported in advance.
+    """Exit as Python does, but take apart the project's own modules alone.
 
-    To take those apart would take longer than most commands do.
+    To do so with those imported in advance takes longer than most commands.
     """
     threading._shutdown()
     atexit._run_exitfuncs()
     for module in {*sys.modules.values()} - imported:
-        vars(module).clear()
+        file = getattr(module, "__file__", None) or ""
+        if module.__name__ == "__main__" or file.startswith(f"{Path.cwd()}/"):
+            vars(module).clear()
     gc.collect()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -148,7 +148,9 @@ def git(cwd: Path, *arguments: str) -> str:
 def make_template(directory: Path) -> Path:
     """A git repository with the working tree's template, tagged v1.0.0."""
     directory.mkdir(parents=True, exist_ok=True)
-    names = git(TEMPLATE, "ls-files", "-co", "--exclude-standard").splitlines()
+    parts = ("copier.yml", "extensions", "template")  # what Copier needs
+    files = ("ls-files", "-co", "--exclude-standard", "--", *parts)
+    names = git(TEMPLATE, *files).splitlines()
     for name in names:
         if (TEMPLATE / name).is_file():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)

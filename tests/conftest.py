@@ -89,6 +89,7 @@ def bootstrapped(paxx: Path, shared: Path) -> Path:
         git(base / "shop", "init", "-q", "-b", "main")
         git(base / "shop", "add", "-A")
         git(base / "shop", "commit", "-qm", "paxx bootstrap")
+        git(base / "shop", "gc", "-q")  # fewer files: it is copied for most tests
 
     return made_once(shared / "bootstrapped", make) / "shop"
 

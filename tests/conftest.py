@@ -32,7 +32,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_report_header() -> str:
-    return f"all: 5 to 10 minutes; -m 'not slow': 1 minute; redis: {redis_source()}"
+    return f"all: 5 to 8 minutes; -m 'not slow': 1 minute; redis: {redis_source()}"
 
 
 def redis_source() -> str:

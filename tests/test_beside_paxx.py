@@ -1,6 +1,5 @@
 """More of Paxx, and other habits of projects, than the queue was copied beside."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,10 @@ from support import Shop, copier
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def shop(own_shop_with_queue: Shop) -> Shop:
-    return own_shop_with_queue
-
-
-def test_a_deployment_and_metrics_that_came_later(shop: Shop, paxx: Path) -> None:
+def test_a_deployment_and_metrics_that_came_later(
+    own_shop_with_queue: Shop, paxx: Path
+) -> None:
+    shop = own_shop_with_queue
     shop.paxx(paxx, "deploy", "add", "linux-server")
     shop.paxx(paxx, "infra", "add", "metrics")
     output = shop.update()
@@ -35,8 +32,7 @@ def test_a_deployment_and_metrics_that_came_later(shop: Shop, paxx: Path) -> Non
     assert "metrics: it cannot be no, the project has it." in done.stderr
 
 
-def test_settings_without_their_object(make_shop: Callable[..., Shop]) -> None:
-    shop = make_shop()
+def test_settings_without_their_object(shop: Shop) -> None:
     text = (shop / "settings.py").read_text()
     (shop / "settings.py").write_text(text.replace("settings = get_settings()", ""))
     shop.commit()

@@ -77,17 +77,17 @@ def test_no_warning_where_the_loop_is_ended_by_asyncio(
 
 
 def test_a_pool_of_the_users_own(shop_with_queue: Shop, redis_url: str) -> None:
-    result = shop_with_queue.python(
-        "from arq import ArqRedis\n"
-        "from core.arq import set_pool\n"
-        "mine = ArqRedis.from_url('redis://localhost:1')\n"
-        "await set_pool(mine)\n"
-        "result = [await get_pool() is mine]\n"
-        "await close_pool()\n"
-        "result.append(await get_pool() is mine)",
-        redis_url,
-    )
-    assert result == [True, False]
+    code = """
+        from arq import ArqRedis
+        from core.arq import set_pool
+
+        mine = ArqRedis.from_url("redis://localhost:1")
+        await set_pool(mine)
+        result = [await get_pool() is mine]
+        await close_pool()
+        result.append(await get_pool() is mine)
+    """
+    assert shop_with_queue.python(code, redis_url) == [True, False]
 
 
 # --- Enqueue ------------------------------------------------------------------------
@@ -118,26 +118,31 @@ MISTAKES = {
 def test_a_mistake_is_an_error_at_the_call(
     shared_shop: Shop, redis_url: str, call: str
 ) -> None:
-    result = shared_shop.python(
-        "from core.tasks import add\n"
-        f"try:\n    await enqueue({call})\n"
-        "except Exception as exc:\n    result = f'{type(exc).__name__}: {exc}'\n"
-        "assert await (await get_pool()).dbsize() == 0",
-        redis_url,
-    )
-    assert MISTAKES[call] in result
+    code = """
+        from core.tasks import add
+
+        try:
+            await enqueue(CALL)
+        except Exception as exc:
+            result = f"{type(exc).__name__}: {exc}"
+        assert await (await get_pool()).dbsize() == 0
+    """.replace("CALL", call)
+    assert MISTAKES[call] in shared_shop.python(code, redis_url)
 
 
 def test_one_mistake_among_many_queues_nothing(
     shared_shop: Shop, redis_url: str
 ) -> None:
-    result = shared_shop.python(
-        "import core.tasks\n"
-        "try:\n    await enqueue_many('add', [{'a': 1}, {'b': 1}])\n"
-        "except TypeError as exc:\n    result = str(exc)\n"
-        "assert await (await get_pool()).dbsize() == 0",
-        redis_url,
-    )
+    code = """
+        import core.tasks
+
+        try:
+            await enqueue_many("add", [{"a": 1}, {"b": 1}])
+        except TypeError as exc:
+            result = str(exc)
+        assert await (await get_pool()).dbsize() == 0
+    """
+    result = shared_shop.python(code, redis_url)
     assert result == "add: missing a required argument: 'a'"
 
 

@@ -338,17 +338,23 @@ def running_stack(shop: Shop) -> Iterator[Stack]:
         project.read_text().replace('    "httpx', '    "aiosqlite",\n    "httpx')
     )
     stack = Stack(shop)
-    environment = (
-        "environment:\n      - DATABASE_URL=sqlite+aiosqlite:////tmp/shop.db\n"
-        "      - ARQ_JOB_TIMEOUT=5"
-    )
-    (shop / "test.yml").write_text(
-        "services:\n"
-        f"  app:\n    {environment}\n"
-        f"    ports: !override ['127.0.0.1:{stack.port}:8000']\n"
-        f"  worker:\n    {environment}\n"
-        "  db:\n    command: sleep infinity\n    ports: !reset []\n"
-        "    healthcheck:\n      test: ['CMD', 'true']\n"
+    shop.write(
+        "test.yml",
+        f"""\
+        services:
+          app:
+            environment: &environment
+              - DATABASE_URL=sqlite+aiosqlite:////tmp/shop.db
+              - ARQ_JOB_TIMEOUT=5
+            ports: !override ['127.0.0.1:{stack.port}:8000']
+          worker:
+            environment: *environment
+          db:
+            command: sleep infinity
+            ports: !reset []
+            healthcheck:
+              test: ['CMD', 'true']
+        """,
     )
     try:
         stack.compose("up", "-d", "--build", "--scale", "worker=2")

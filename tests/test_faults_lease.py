@@ -222,14 +222,15 @@ def test_a_job_of_a_killed_arq_worker_is_taken_when_its_claim_ends(
 
 @pytest.mark.parametrize("skew", [-30, 30])
 def test_time_is_redis_own(faults: Faults, tmp_path: Path, skew: int) -> None:
+    clock = f"""
+        import time
+
+        _true, _true_ns = time.time, time.time_ns
+        time.time = lambda: _true() + {skew}
+        time.time_ns = lambda: _true_ns() + {skew} * 1_000_000_000
+    """
     (tmp_path / "clock").mkdir()
-    (tmp_path / "clock/sitecustomize.py").write_text(
-        "import time\n"
-        "_true = time.time\n"
-        f"time.time = lambda: _true() + {skew}\n"
-        f"_true_ns = time.time_ns\n"
-        f"time.time_ns = lambda: _true_ns() + {skew} * 1_000_000_000\n"
-    )
+    (tmp_path / "clock/sitecustomize.py").write_text(textwrap.dedent(clock))
     path = f"{tmp_path / 'clock'}:{faults.shop.root}"
     # by env, with all that Python does at its start
     arq = ["env", faults.shop.env / "bin/arq", "core.tasks.WorkerSettings"]

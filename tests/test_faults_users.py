@@ -82,14 +82,13 @@ def test_settings(users: Faults, name: str, task: str) -> None:
     worker = users.start(module="users", name=name)
     job_id = users.put(task, 1)
     assert users.wait_result(job_id)["r"] == 1
-    enqueued = users.shop.python(
-        f"from core import users\n"
-        f"job = await enqueue({task!r}, 2, _queue_name={QUEUE!r})\n"
-        "result = await job.result(timeout=10, poll_delay=0.05)",
-        users.url,
-        env={"EVENTS": str(users.file)},
-    )
-    assert enqueued == 2
+    code = f"""
+        from core import users
+
+        job = await enqueue({task!r}, 2, _queue_name={QUEUE!r})
+        result = await job.result(timeout=10, poll_delay=0.05)
+    """
+    assert users.shop.python(code, users.url, env={"EVENTS": str(users.file)}) == 2
     assert worker.stop() == 0
 
 

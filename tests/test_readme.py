@@ -134,8 +134,12 @@ ELSEWHERE = (
 def test_each_command(
     command: str, own_shop_with_queue: Shop, shop: Shop, redis_url: str, tmp_path: Path
 ) -> None:
-    """As it stands, where git plays GitHub, and without `uv run` in the project."""
-    (tmp_path / "settings.yml").write_text("trust: [gh:org/paxx-arq]\n")
+    """As it stands, where git plays GitHub, and without `uv run` in the project.
+
+    The template is trusted as the page says.
+    """
+    [trust] = re.findall(r"```yaml\n(trust:.*?)```", README, re.DOTALL)
+    (tmp_path / "settings.yml").write_text(trust)
     env = {
         **as_github(shop.template, tmp_path),
         "COPIER_SETTINGS_PATH": str(tmp_path / "settings.yml"),

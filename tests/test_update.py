@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from seams.pyproject import DEPENDENCY
-from support import TEMPLATE, Shop, copier, edit, git, made_once, release, run
+from support import QUEUE, TEMPLATE, Shop, copier, edit, git, made_once, release, run
 
 pytestmark = pytest.mark.slow
 
@@ -405,16 +405,24 @@ def test_a_changed_answer_reaches_every_place_or_is_named(
         text = (shop / name).read_text().replace("arq:queue:shop", "mine")
         text = text.replace("-6379}/1", "-6379}/4").replace("MAX_JOBS=10", "MAX_JOBS=9")
         (shop / name).write_text(text)
-    shop.commit()
-    assert "something else" not in shop.update()
+    answers = ("--redis-db", "4", "--queue-name", "mine", "--max-jobs", "9")
+    assert "something else" not in check(shop, *answers)
 
 
-def test_a_redis_elsewhere_is_no_other_answer(shop1: Shop) -> None:
+def check(shop: Shop, *answers: str) -> str:
+    """What an update checks at its end."""
+    script = TEMPLATE / "extensions/wire.py"
+    command = ("uv", "run", "-q", "--script", script, "check", "--package", "core")
+    return run([*command, *answers], cwd=shop.root).stderr
+
+
+def test_a_redis_elsewhere_is_no_other_answer(own_shop_with_queue: Shop) -> None:
+    shop = own_shop_with_queue
+    assert "something else" in check(shop, "--redis-db", "2")
     line = "ARQ_REDIS_URL=redis://localhost:${ARQ_REDIS_PORT:-6379}/1"
-    shop1.edit(".env", line, "ARQ_REDIS_URL=redis://queue.internal:6379/9")
-    shop1.edit(".env.example", line, "ARQ_REDIS_URL=redis://localhost:7000/1")
-    shop1.commit()
-    assert "something else" not in shop1.update()
+    shop.edit(".env", line, "ARQ_REDIS_URL=redis://queue.internal:6379/9")
+    shop.edit(".env.example", line, "ARQ_REDIS_URL=redis://localhost:7000/1")
+    assert "something else" not in check(shop, "--queue-name", QUEUE)
 
 
 def test_a_compose_file_that_came_later(shop: Shop, versions: Path) -> None:

@@ -141,6 +141,7 @@ def with_queue(
     def make(base: Path) -> None:
         shop = Shop(bootstrapped, project_env, template).copy_to(base / "shop")
         (base / "output").write_text(shop.copy())
+        shop.run("python", "-m", "compileall", "-q", ".")
 
     return made_once(shared / "with_queue", make)
 

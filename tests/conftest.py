@@ -6,7 +6,6 @@ needs (both want Python 3.12, but run on 3.11).
 
 import functools
 import os
-import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,14 +113,18 @@ def template(shared: Path) -> Path:
     return made_once(shared / "template", make_template)
 
 
+@pytest.fixture(scope="session")
+def bootstrapped_shop(bootstrapped: Path, project_env: Path, template: Path) -> Shop:
+    """The bootstrapped project, with what it needs. Not to be changed."""
+    return Shop(bootstrapped, project_env, template)
+
+
 @pytest.fixture
-def make_shop(
-    bootstrapped: Path, project_env: Path, template: Path, tmp_path: Path
-) -> Callable[..., Shop]:
+def make_shop(bootstrapped_shop: Shop, tmp_path: Path) -> Callable[..., Shop]:
     """Makes copies of the bootstrapped project."""
 
     def make(name: str = "shop") -> Shop:
-        return Shop(bootstrapped, project_env, template).copy_to(tmp_path / name)
+        return bootstrapped_shop.copy_to(tmp_path / name)
 
     return make
 
@@ -133,50 +136,37 @@ def shop(make_shop: Callable[..., Shop]) -> Shop:
 
 
 @pytest.fixture(scope="session")
-def with_queue(
-    bootstrapped: Path, project_env: Path, template: Path, shared: Path
-) -> Path:
-    """Where the queue was copied into a project, and what was said, `output`."""
+def with_queue(bootstrapped_shop: Shop, shared: Path) -> Shop:
+    """The project with the queue, and beside it what Copier has said, `output`."""
 
-    def make(base: Path) -> None:
-        shop = Shop(bootstrapped, project_env, template).copy_to(base / "shop")
-        (base / "output").write_text(shop.copy())
+    def copy(shop: Shop) -> None:
+        shop.root.with_name("output").write_text(shop.copy())
         shop.run("python", "-m", "compileall", "-q", ".")
 
-    return made_once(shared / "with_queue", make)
+    return bootstrapped_shop.made_once(shared / "with_queue", copy)
 
 
 @pytest.fixture(scope="session")
-def copy_output(with_queue: Path) -> str:
+def copy_output(with_queue: Shop) -> str:
     """What Copier has said as it copied the queue into `shop_with_queue`."""
-    return (with_queue / "output").read_text()
+    return with_queue.root.with_name("output").read_text()
 
 
 @pytest.fixture(scope="session")
-def shop_with_queue(
-    with_queue: Path,
-    project_env: Path,
-    template: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Shop:
+def shop_with_queue(with_queue: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A project with the queue, all answers at their defaults. Not to be changed."""
-    return Shop(with_queue / "shop", project_env, template).copy_to(
-        tmp_path_factory.mktemp("shop_with_queue") / "shop"
-    )
+    return with_queue.copy_to(tmp_path_factory.mktemp("shop_with_queue") / "shop")
 
 
 @pytest.fixture(scope="session")
-def deployed(
-    bootstrapped: Path, project_env: Path, template: Path, shared: Path, paxx: Path
-) -> Shop:
+def deployed(bootstrapped_shop: Shop, shared: Path, paxx: Path) -> Shop:
     """A project with Paxx's deployment, then the queue. Not to be changed."""
 
-    def make(base: Path) -> None:
-        shop = Shop(bootstrapped, project_env, template).copy_to(base / "shop")
+    def copy(shop: Shop) -> None:
         shop.paxx(paxx, "deploy", "add", "linux-server")
         shop.copy()
 
-    return Shop(made_once(shared / "deployed", make) / "shop", project_env, template)
+    return bootstrapped_shop.made_once(shared / "deployed", copy)
 
 
 @pytest.fixture
@@ -246,9 +236,7 @@ def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
 @pytest.fixture(scope="session")
 def fault_shop(shop_with_queue: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A project with the tasks of faults.py. Not to be changed."""
-    root = tmp_path_factory.mktemp("faults") / "shop"
-    shutil.copytree(shop_with_queue.root, root)
-    shop = Shop(root, shop_with_queue.env, shop_with_queue.template)
+    shop = shop_with_queue.copy_to(tmp_path_factory.mktemp("faults") / "shop")
     shop.write_tasks(TASKS)
     return shop
 

@@ -258,6 +258,14 @@ class Shop:
         shutil.copytree(self.root, root, symlinks=True)
         return Shop(root, self.env, self.template)
 
+    def made_once(self, directory: Path, change: Callable[[Shop], object]) -> Shop:
+        """A copy that is changed so, by whichever of the test processes needs it."""
+
+        def make(path: Path) -> None:
+            change(self.copy_to(path / "shop"))
+
+        return Shop(made_once(directory, make) / "shop", self.env, self.template)
+
     def edit(self, name: str, old: str, new: str) -> str:
         """Replace a text that must be there; the file's new text."""
         return edit(self / name, old, new)

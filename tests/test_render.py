@@ -48,10 +48,9 @@ def ruff(shop: Shop) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def before(bootstrapped: Path, project_env: Path, template: Path) -> list[str]:
+def before(bootstrapped_shop: Shop) -> list[str]:
     """What the checkers say of the project without the queue."""
-    shop = Shop(bootstrapped, project_env, template)
-    return ruff(shop) + mypy(shop)
+    return ruff(bootstrapped_shop) + mypy(bootstrapped_shop)
 
 
 @pytest.mark.parametrize(

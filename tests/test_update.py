@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from seams.pyproject import DEPENDENCY
-from support import QUEUE, TEMPLATE, Shop, copier, edit, git, made_once, release, run
+from support import QUEUE, TEMPLATE, Shop, copier, edit, git, release, run
 
 pytestmark = pytest.mark.slow
 
@@ -228,23 +228,17 @@ def refused(shop: Shop, *arguments: str, command: str = "update") -> str:
 
 @pytest.fixture
 def ignoring(
-    bootstrapped: Path,
-    project_env: Path,
-    template: Path,
-    shared: Path,
-    versions: Path,
-    tmp_path: Path,
+    bootstrapped_shop: Shop, shared: Path, versions: Path, tmp_path: Path
 ) -> Shop:
     """A project whose .gitignore has our Compose file."""
 
-    def make(base: Path) -> None:
-        shop = Shop(bootstrapped, project_env, template).copy_to(base / "shop")
+    def copy(shop: Shop) -> None:
         with (shop / ".gitignore").open("a") as file:
             file.write("\ndocker-compose.override.yml\n")
         shop.commit()
         assert "git add -f docker-compose.override.yml" in shop.copy()
 
-    made = Shop(made_once(shared / "ignoring", make) / "shop", project_env, template)
+    made = bootstrapped_shop.made_once(shared / "ignoring", copy)
     return take_template(made.copy_to(tmp_path / "shop"), versions)
 
 

@@ -84,8 +84,11 @@ class Refusals(ContextHook):
         def differs(name: str) -> bool:
             return self._differs(project.root / name, files[name], context)
 
-        foreign = [name for name in there if not answers and differs(name)]
-        foreign = [name for name in foreign if name != f"{project.old_queue}/arq.py"]
+        foreign = [
+            name
+            for name in there
+            if not answers and name != f"{project.old_queue}/arq.py" and differs(name)
+        ]
         if foreign:
             raise UserMessageError(
                 f"{', '.join(foreign)}: not of this template, which has a file of that "

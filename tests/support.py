@@ -118,14 +118,29 @@ def start(
 #: keep the environment that they are born in.
 PREFORKED = {
     "copier": (
-        *("dunamai", "jinja2.ext", "jinja2.sandbox", "jinja2_ansible_filters"),
-        *("pathspec", "platformdirs", "pydantic.dataclasses", "pygments.lexers.data"),
-        *("questionary", "urllib.request", "yaml"),
+        "dunamai",
+        "jinja2.ext",
+        "jinja2.sandbox",
+        "jinja2_ansible_filters",
+        "pathspec",
+        "platformdirs",
+        "pydantic.dataclasses",
+        "pygments.lexers.data",
+        "questionary",
+        "urllib.request",
+        "yaml",
     ),
     "python": (
-        *("aiosqlite", "arq.cli", "fastapi", "pydantic_settings"),
-        *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.ext.asyncio"),
-        *("structlog.dev", "structlog.stdlib", "structlog.testing", "uvloop"),
+        "aiosqlite",
+        "arq.cli",
+        "fastapi",
+        "pydantic_settings",
+        "sqlalchemy.dialects.sqlite.aiosqlite",
+        "sqlalchemy.ext.asyncio",
+        "structlog.dev",
+        "structlog.stdlib",
+        "structlog.testing",
+        "uvloop",
     ),
 }
 PREFORKED["arq"] = PREFORKED["uvicorn"] = PREFORKED["python"]
@@ -295,6 +310,12 @@ class Shop:
     def update(self, *arguments: str) -> str:
         done = copier("update", "--trust", "--defaults", *arguments, cwd=self.root)
         return done.stdout + done.stderr
+
+    def wire(self, mode: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command that Copier runs, by hand."""
+        script = TEMPLATE / "extensions/wire.py"
+        command = ["uv", "run", "-q", "--script", script, mode, "--package", "core"]
+        return run([*command, *arguments], cwd=self.root)
 
     def run(self, *command: str, check: bool = True, **options: Any) -> str:
         """A command of the project's environment."""

@@ -115,19 +115,17 @@ def test_a_deleted_tasks_file_stays_deleted(shop1: Shop, versions: Path) -> None
 
 
 def test_other_line_endings_lose_nothing(shop1: Shop, versions: Path) -> None:
-    texts = {}
     for name in ("core/arq.py", "settings.py"):
-        texts[name] = (shop1 / name).read_bytes().replace(
-            b"\n", b"\r\n"
-        ) + b"# mine\r\n"
-        (shop1 / name).write_bytes(texts[name])
+        mine = (shop1 / name).read_bytes() + b"# mine\n"
+        mine = mine.replace(b"\n", b"\r\n")
+        (shop1 / name).write_bytes(mine)
     shop1.commit()
     release_v2(versions)
     shop1.update()
     assert changed(shop1) == ["core/arq.py"]
     text = (shop1 / "core/arq.py").read_text()
     assert "# mine" in text and NEW_LINE in text
-    assert (shop1 / "settings.py").read_bytes() == texts["settings.py"]
+    assert (shop1 / "settings.py").read_bytes() == mine
 
 
 def test_the_package_is_moved(shop1: Shop) -> None:
@@ -400,23 +398,17 @@ def test_a_changed_answer_reaches_every_place_or_is_named(
         text = text.replace("-6379}/1", "-6379}/4").replace("MAX_JOBS=10", "MAX_JOBS=9")
         (shop / name).write_text(text)
     answers = ("--redis-db", "4", "--queue-name", "mine", "--max-jobs", "9")
-    assert "something else" not in check(shop, *answers)
-
-
-def check(shop: Shop, *answers: str) -> str:
-    """What an update checks at its end."""
-    script = TEMPLATE / "extensions/wire.py"
-    command = ("uv", "run", "-q", "--script", script, "check", "--package", "core")
-    return run([*command, *answers], cwd=shop.root).stderr
+    assert "something else" not in shop.wire("check", *answers).stderr
 
 
 def test_a_redis_elsewhere_is_no_other_answer(own_shop_with_queue: Shop) -> None:
     shop = own_shop_with_queue
-    assert "something else" in check(shop, "--redis-db", "2")
+    assert "something else" in shop.wire("check", "--redis-db", "2").stderr
     line = "ARQ_REDIS_URL=redis://localhost:${ARQ_REDIS_PORT:-6379}/1"
     shop.edit(".env", line, "ARQ_REDIS_URL=redis://queue.internal:6379/9")
     shop.edit(".env.example", line, "ARQ_REDIS_URL=redis://localhost:7000/1")
-    assert "something else" not in check(shop, "--queue-name", QUEUE)
+    output = shop.wire("check", "--queue-name", QUEUE).stderr
+    assert "something else" not in output
 
 
 def test_a_compose_file_that_came_later(shop: Shop, versions: Path) -> None:

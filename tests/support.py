@@ -419,6 +419,32 @@ class Shop:
                     process.kill()
                     raise
 
+    @contextmanager
+    def app(
+        self, url: str, log: Path, *options: str, name: str = "main:app", **env: str
+    ) -> Iterator[int]:
+        """The port of an app, which uvicorn runs for the length of the block."""
+        port = free_port()
+        with log.open("wb") as file:
+            process = start(
+                [self.env / "bin/uvicorn", name, "--port", str(port), *options],
+                cwd=self.root,
+                env={**os.environ, **self.settings(url), **env},
+                stdout=file,
+                stderr=file,
+            )
+        try:
+            wait_for(
+                lambda: process.poll() is not None or "running on" in log.read_text(),
+                60,
+                log,
+            )
+            assert process.poll() is None, log.read_text()
+            yield port
+        finally:
+            process.terminate()
+            process.wait(20)
+
 
 class WorkerLog:
     """A running worker, and what it has printed."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from support import Shop, free_port, start, wait_for
+from support import Shop, free_port, wait_for
 
 
 def test_a_job_is_queued_with_its_transaction_or_not_at_all(
@@ -249,28 +249,15 @@ def test_500_requests_find_their_rows_and_without_redis_answer_503(
         env={**shop.settings(redis_url), **database_settings},
     )
 
+    log = tmp_path / "web.log"
+
     def requests(url: str, path: str, number: int, at_once: int) -> list[str]:
-        port, log = free_port(), tmp_path / "web.log"
-        with log.open("wb") as file:
-            server = start(
-                [
-                    *(shop.env / "bin/uvicorn", "web:app", "--port", str(port)),
-                    "--no-access-log",
-                ],
-                cwd=shop.root,
-                env={**os.environ, **shop.settings(url), **database_settings},
-                stdout=file,
-                stderr=file,
-            )
-        try:
-            wait_for(lambda: "startup complete" in log.read_text(), 30, log)
+        options = ("--no-access-log",)
+        with shop.app(url, log, *options, name="web:app", **database_settings) as port:
             target = f"http://127.0.0.1:{port}{path}"
             return shop.run(
                 *("python", "-m", "client", target, str(number), str(at_once))
             ).splitlines()
-        finally:
-            server.terminate()
-            server.wait(20)
 
     with (
         shop.worker(redis_url, **database_settings) as worker,
@@ -289,6 +276,6 @@ def test_500_requests_find_their_rows_and_without_redis_answer_503(
     assert status == "[503]"
     assert float(took) < 15  # 4.8 and what a busy machine adds
     assert body == '{"message":"The task queue is not available"}'
-    log = (tmp_path / "web.log").read_text()
-    assert log.count("Redis fails, see ARQ_REDIS_URL: ") == 100
-    assert "Traceback" not in log
+    text = log.read_text()
+    assert text.count("Redis fails, see ARQ_REDIS_URL: ") == 100
+    assert "Traceback" not in text

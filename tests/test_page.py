@@ -3,7 +3,6 @@
 import base64
 import http.client
 import json
-import os
 import shutil
 import textwrap
 import time
@@ -16,7 +15,7 @@ from urllib.parse import urlencode
 import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from support import NUMBERS, QUEUE, Shop, free_port, start, wait_for
+from support import NUMBERS, QUEUE, Shop, free_port, wait_for
 from test_jobs import keep_failed
 
 pytestmark = pytest.mark.slow
@@ -108,29 +107,9 @@ class App:
 @contextmanager
 def app_of(shop: Shop, url: str, name: str = "main:app", **env: str) -> Iterator[App]:
     log = shop.root.parent / f"app-{next(NUMBERS)}.log"
-    port = free_port()
-    with log.open("wb") as file:
-        process = start(
-            [shop.env / "bin/uvicorn", name, "--port", str(port)],
-            cwd=shop.root,
-            env={
-                **{**os.environ, **shop.settings(url)},
-                **{"ARQ_PAGE_PASSWORD": PASSWORD, **env},
-            },
-            stdout=file,
-            stderr=file,
-        )
-    try:
-        wait_for(
-            lambda: process.poll() is not None or "running on" in log.read_text(),
-            60,
-            log,
-        )
-        assert process.poll() is None, log.read_text()
+    env = {"ARQ_PAGE_PASSWORD": PASSWORD, **env}
+    with shop.app(url, log, name=name, **env) as port:
         yield App(port, log)
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture(scope="module")

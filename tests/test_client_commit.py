@@ -1,6 +1,7 @@
 """Jobs that start after the commit, and requests whose job cannot be queued."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -105,6 +106,8 @@ def test_when_redis_fails_the_commit_stands_and_says_so(shop_with_queue: Shop) -
 
 
 ROUTES = """
+import asyncio
+import time
 import uuid
 from typing import Annotated
 
@@ -127,9 +130,19 @@ async def sign_up(db: Annotated[AsyncSession, Depends(get_db)]) -> uuid.UUID:
     return user.id
 
 
+async def ends_after(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return time.monotonic()
+
+
 @app.post("/plain")
 async def plain() -> None:
-    await enqueue(welcome, user_id=uuid.uuid4())
+    pause = asyncio.create_task(ends_after(4.8))  # as late as the machine is busy
+    try:
+        await enqueue(welcome, user_id=uuid.uuid4())
+    finally:
+        ended = time.monotonic()
+        print("LATE", ended - await pause, flush=True)
 """
 TASKS = """
 import uuid
@@ -157,7 +170,6 @@ class WorkerSettings(BaseWorkerSettings):
 CLIENT = """
 import asyncio
 import sys
-import time
 
 import httpx
 
@@ -167,12 +179,11 @@ async def main(url: str, number: int, at_once: int) -> None:
     async with httpx.AsyncClient(timeout=30) as client:
         async def post():
             async with slots:
-                start = time.monotonic()
                 answer = await client.post(url)
-                return answer.status_code, time.monotonic() - start, answer.text
+                return answer.status_code, answer.text
         answers = await asyncio.gather(*[post() for _ in range(number)])
-    print(sorted({code for code, _, _ in answers}), max(took for _, took, _ in answers))
-    print(answers[0][2])
+    print(sorted({code for code, _ in answers}))
+    print(answers[0][1])
 
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
@@ -264,7 +275,7 @@ def test_500_requests_find_their_rows_and_without_redis_answer_503(
         redis.Redis.from_url(redis_url) as client,
     ):
         codes, *_ = requests(redis_url, "/users", 500, 5)
-        assert codes.startswith("[200]")
+        assert codes == "[200]"
         wait_for(
             lambda: sum(map(int, filter(None, client.mget("found", "missing")))) == 500,
             60,
@@ -272,10 +283,10 @@ def test_500_requests_find_their_rows_and_without_redis_answer_503(
         )
         assert client.get("missing") is None
     codes, body = requests(f"redis://127.0.0.1:{free_port()}/1", "/plain", 100, 100)
-    status, took = codes.rsplit(" ", 1)
-    assert status == "[503]"
-    assert float(took) < 15  # 4.8 and what a busy machine adds
+    assert codes == "[503]"
     assert body == '{"message":"The task queue is not available"}'
     text = log.read_text()
+    late = [float(seconds) for seconds in re.findall(r"LATE (\S+)", text)]
+    assert len(late) == 100 and max(late) < 1.2
     assert text.count("Redis fails, see ARQ_REDIS_URL: ") == 100
     assert "Traceback" not in text

@@ -38,6 +38,15 @@ AT_ONCE = """
 def test_every_call_ends_within_5_seconds_and_says_where_to_look(
     shop_with_queue: Shop, own_redis: OwnRedis, fault: str
 ) -> None:
+    # against a pause of 4.8 s beside them: a busy machine delays both
+    code = (
+        AT_ONCE
+        + """
+    pause = asyncio.create_task(outcome(asyncio.sleep(4.8)))
+    took, texts = await at_once(100)
+    result = [took - (await pause)[0], texts]
+    """
+    )
     url = own_redis.url
     assert own_redis.process is not None
     if fault == "refused":
@@ -47,13 +56,11 @@ def test_every_call_ends_within_5_seconds_and_says_where_to_look(
     else:
         url = url.replace("://", "://:secret@")
     try:
-        took, texts = shop_with_queue.python(
-            AT_ONCE + "\n    result = await at_once(100)", url
-        )
+        late, texts = shop_with_queue.python(code, url)
     finally:
         if fault == "frozen":
             os.kill(own_redis.process.pid, signal.SIGCONT)
-    assert took < 8  # 4.8 and what a busy machine adds
+    assert late < 0.7
     assert all(text.startswith("Redis fails, see ARQ_REDIS_URL: ") for text in texts)
     assert not any("secret" in text for text in texts)
 

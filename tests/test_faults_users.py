@@ -94,7 +94,7 @@ def test_settings(users: Faults, name: str, task: str) -> None:
 
 def test_options_of_the_command(users: Faults) -> None:
     own = users.start("--custom-log-dict", "core.users.log_dict", module="users")
-    loud = users.start("-v", module="users", name="Named", queue_name="other")
+    loud = users.start("-v", module="users")
     job_id = users.put("job", "a")
     users.wait_result(job_id)
     for worker in (own, loud):

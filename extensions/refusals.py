@@ -24,7 +24,13 @@ FINGERPRINT = "job_timeout:"
 
 
 class Refusals(ContextHook):
-    """Refuses, and puts what copier.yml asks with into Copier's context."""
+    """Refuses, and puts what copier.yml asks with into Copier's context.
+
+    Copier makes one for each rendering, and asks it hundreds of times.
+    """
+
+    _may_begin = False
+    _loses_nothing = False
 
     def hook(self, context: dict[str, Any]) -> None:
         """Add to the context of a string or file that Copier is about to render.
@@ -55,9 +61,11 @@ class Refusals(ContextHook):
         Raises:
             copier.errors.UserMessageError: Says what.
         """
-        problem = _refusal(context["paxx"], context["_copier_conf"])
-        if problem:
-            raise UserMessageError(problem)
+        if not self._may_begin:
+            problem = _refusal(context["paxx"], context["_copier_conf"])
+            if problem:
+                raise UserMessageError(problem)
+            self._may_begin = True
         return ""
 
     def _refuse_losses(self, context: dict[str, Any]) -> str:
@@ -69,7 +77,11 @@ class Refusals(ContextHook):
             copier.errors.UserMessageError: Something would be lost.
         """
         project: Project = context["paxx"]
-        if _is_scratch(project.root) or context["mode"] != "write":
+        if (
+            self._loses_nothing
+            or _is_scratch(project.root)
+            or context["mode"] != "write"
+        ):
             return ""
         answers_file = str(context["_copier_conf"]["answers_file"])
         answers = _yaml(project.text(answers_file))
@@ -105,6 +117,7 @@ class Refusals(ContextHook):
                 f"{', '.join(lost)}: git has no copy, and it would be overwritten. Run "
                 f"`git add -f {' '.join(lost)}`, commit, and run copier again."
             )
+        self._loses_nothing = True
         return ""
 
     def _files(self, context: dict[str, Any]) -> dict[str, Path]:
@@ -145,6 +158,8 @@ class Refusals(ContextHook):
         return [self._string(it, context) for it in _yaml(text)["_skip_if_exists"]]
 
     def _string(self, text: str, context: dict[str, Any]) -> str:
+        if "{" not in text:
+            return text
         return self.environment.from_string(text).render(context)
 
 

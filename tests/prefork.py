@@ -131,6 +131,9 @@ def serve(server: socket.socket) -> list[str]:
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["env"])
+        if plumbum := sys.modules.get("plumbum"):  # it keeps a copy, Copier asks that
+            plumbum.local.env.clear()
+            plumbum.local.env.update(os.environ)
         command: list[str] = request["command"]
         return command
 

@@ -46,6 +46,11 @@ GIT_ENV = {
     "GIT_COMMITTER_NAME": "Test",
     "GIT_COMMITTER_EMAIL": "test@example.com",
     "GIT_CONFIG_GLOBAL": os.devnull,
+    # of what it makes, no hooks to copy, and no look at whether to pack
+    "GIT_TEMPLATE_DIR": "",
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "maintenance.auto",
+    "GIT_CONFIG_VALUE_0": "false",
 }
 
 
@@ -114,22 +119,17 @@ def start(
     )
 
 
-#: What to import in advance: all that takes long. Not Copier itself, nor plumbum, which
-#: keep the environment that they are born in.
+#: What to import in advance: all that takes long.
 PREFORKED = {
     "copier": (
-        "dunamai",
-        "jinja2.ext",
-        "jinja2.sandbox",
+        "copier.__main__",
+        "copier_template_extensions",
         "jinja2_ansible_filters",
-        "pathspec",
-        "platformdirs",
-        "pydantic.dataclasses",
         "pygments.lexers.data",
-        "questionary",
         "urllib.request",
-        "yaml",
     ),
+    "mypy": ("mypy.main",),
+    "paxx": ("paxx.cli.main", "rich.markdown", "typer.rich_utils"),
     "python": (
         "aiosqlite",
         "arq.cli",

@@ -297,7 +297,7 @@ def test_nothing_is_taken_out_where_git_does_not_say_what_is_the_queues(
     shop.copy("-d", "package=services")
     run(["rm", "-rf", ".git"], cwd=shop.root)
     shop.git("init", "-q")
-    (shop / ".git/info/exclude").write_text("*\n")
+    shop.write(".git/info/exclude", "*\n")
     before = (shop / "settings.py").read_text()
     assert "The queue was left as it is: git log fails" in leave(shop)
     assert (shop / "settings.py").read_text() == before

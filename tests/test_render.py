@@ -1,5 +1,6 @@
 """Every combination of answers renders code that passes the project's own checks."""
 
+import hashlib
 import itertools
 import re
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pytest_copie.plugin import Result
-from support import TEMPLATE, Shop, as_github, run
+from support import TEMPLATE, Shop, as_github, made_once, run
 
 PACKAGES = ["core", "services"]
 BOOLEANS = ["include_cron_examples", "include_compose_worker", "structlog"]
@@ -38,8 +39,14 @@ def problems(output: str) -> list[str]:
     return sorted(re.sub(r":\d+(:\d+)?", "", line) for line in lines)
 
 
-def mypy(shop: Shop) -> list[str]:
-    return problems(shop.mypy("."))
+def mypy(shop: Shop, shared: Path) -> list[str]:
+    """What it says, asked once of all projects with the same code."""
+    code = b"".join(path.read_bytes() for path in sorted(shop.root.rglob("*.py")))
+    said = made_once(
+        shared / f"mypy-{hashlib.sha256(code).hexdigest()}",
+        lambda path: path.write_text(shop.mypy(".")),
+    )
+    return problems(said.read_text())
 
 
 def ruff(shop: Shop) -> list[str]:
@@ -48,9 +55,9 @@ def ruff(shop: Shop) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def before(bootstrapped_shop: Shop) -> list[str]:
+def before(bootstrapped_shop: Shop, shared: Path) -> list[str]:
     """What the checkers say of the project without the queue."""
-    return ruff(bootstrapped_shop) + mypy(bootstrapped_shop)
+    return ruff(bootstrapped_shop) + mypy(bootstrapped_shop, shared)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +77,7 @@ def test_rendered_code_passes_the_projects_own_checks(
     bootstrapped: Path,
     project_env: Path,
     template: Path,
+    shared: Path,
     before: list[str],
 ) -> None:
     child = copie(parent_result=Result(project_dir=bootstrapped), child_tpl=template)
@@ -112,7 +120,7 @@ def test_rendered_code_passes_the_projects_own_checks(
 
     shop.run("ruff", "check", *rendered)
     shop.run("ruff", "format", "--check", *rendered, "main.py")
-    assert ruff(shop) + mypy(shop) == before
+    assert ruff(shop) + mypy(shop, shared) == before
     shop.script(f"import main, {package}.tasks")
 
 

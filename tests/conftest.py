@@ -5,6 +5,7 @@ needs (both want Python 3.12, but run on 3.11).
 """
 
 import functools
+import itertools
 import os
 import tomllib
 from collections.abc import Callable, Iterator
@@ -32,6 +33,25 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 def pytest_report_header() -> str:
     return f"all: 5 to 8 minutes; -m 'not slow': 1 minute; redis: {redis_source()}"
+
+
+WAITING = ("test_client_deadlines", "test_client_network", "test_faults_")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the tests that wait over those that compute.
+
+    pytest-xdist gives each process a part of the list: together, they would leave the
+    processors idle.
+    """
+    groups = itertools.groupby(items, key=lambda item: item.path.name)
+    modules = [(name, [*group]) for name, group in groups]
+    waiting = [module for module in modules if module[0].startswith(WAITING)]
+    spread = [module for module in modules if module not in waiting]
+    step = len(modules) / max(len(waiting), 1)
+    for number, module in enumerate(waiting):
+        spread.insert(int(number * step), module)
+    items[:] = [item for _, group in spread for item in group]
 
 
 def redis_source() -> str:

@@ -40,7 +40,9 @@ CACHE = TEMPLATE / ".cache"
 NUMBERS = itertools.count(1)
 ARQ = os.environ.get("TEST_ARQ", DEPENDENCY)
 
-GIT_ENV = {
+#: Of what the tests run. Copier renders in TMPDIR, and removes all that again.
+ENV = {
+    "TMPDIR": "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir(),
     "GIT_AUTHOR_NAME": "Test",
     "GIT_AUTHOR_EMAIL": "test@example.com",
     "GIT_COMMITTER_NAME": "Test",
@@ -58,7 +60,7 @@ def run(
     command: Sequence[str | Path], *, check: bool = True, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a command; its output is in the error message when it fails."""
-    env = {**os.environ, **GIT_ENV, **options.pop("env", {})}
+    env = {**os.environ, **ENV, **options.pop("env", {})}
     if options.keys() == {"cwd"}:
         with (
             tempfile.TemporaryFile("w+") as stdout,

@@ -35,7 +35,10 @@ def pytest_report_header() -> str:
     return f"all: 5 to 6 minutes; -m 'not slow': 1 minute; redis: {redis_source()}"
 
 
-WAITING = ("test_client_network", "test_faults_", "test_client_deadlines")
+WAITING = (
+    *("test_compose", "test_client_network"),
+    *("test_faults_", "test_client_deadlines"),
+)
 """Those that wait longest first."""
 
 

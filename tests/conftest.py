@@ -36,8 +36,10 @@ def pytest_report_header() -> str:
 
 
 WAITING = (
-    *("test_compose", "test_client_network"),
-    *("test_faults_", "test_client_deadlines"),
+    "test_compose",
+    "test_client_network",
+    "test_faults_",
+    "test_client_deadlines",
 )
 """Those that wait longest first."""
 

@@ -32,7 +32,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_report_header() -> str:
-    return f"all: 5 to 6 minutes; -m 'not slow': 1 minute; redis: {redis_source()}"
+    return f"all: 5 to 7 minutes; -m 'not slow': 1 minute; redis: {redis_source()}"
 
 
 WAITING = (

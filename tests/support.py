@@ -48,7 +48,7 @@ ENV = {
     "GIT_COMMITTER_NAME": "Test",
     "GIT_COMMITTER_EMAIL": "test@example.com",
     "GIT_CONFIG_GLOBAL": os.devnull,
-    # of what it makes, no hooks to copy, and no look at whether to pack
+    # git makes repositories without sample hooks, and does not ask whether to pack them
     "GIT_TEMPLATE_DIR": "",
     "GIT_CONFIG_COUNT": "1",
     "GIT_CONFIG_KEY_0": "maintenance.auto",
@@ -383,23 +383,43 @@ class Shop:
     ) -> Process | subprocess.Popen[bytes]:
         """Start `arq core.tasks.WorkerSettings` and wait until it takes jobs."""
         settings = name or f"{self.package}.tasks.WorkerSettings"
+        command = ["arq", settings, *options]
+        return self._started(command, url, log, b"redis_version=", 30, env)
+
+    def _started(
+        self,
+        command: Sequence[str],
+        url: str,
+        log: Path,
+        ready: bytes,
+        timeout: float,
+        env: dict[str, str],
+    ) -> Process | subprocess.Popen[bytes]:
+        """A process that has said in its log that it is ready, within so many seconds.
+
+        Raises:
+            AssertionError: It has ended, or has not said so; shows the log.
+        """
         with log.open("ab") as file:
             before = file.tell()
             process = start(
-                [self.env / "bin/arq", settings, *options],
+                [self.env / "bin" / command[0], *command[1:]],
                 cwd=self.root,
                 env={**os.environ, **self.settings(url), **env},
                 stdout=file,
                 stderr=file,
             )
-        wait_for(
-            lambda: (
-                "redis_version=" in log.read_text()[before:]
-                or process.poll() is not None
-            ),
-            30,
-            log,
-        )
+        try:
+            wait_for(
+                lambda: (
+                    ready in log.read_bytes()[before:] or process.poll() is not None
+                ),
+                timeout,
+                log,
+            )
+        except AssertionError:
+            process.terminate()
+            raise
         assert process.poll() is None, log.read_text()
         return process
 
@@ -427,21 +447,9 @@ class Shop:
     ) -> Iterator[int]:
         """The port of an app, which uvicorn runs for the length of the block."""
         port = free_port()
-        with log.open("wb") as file:
-            process = start(
-                [self.env / "bin/uvicorn", name, "--port", str(port), *options],
-                cwd=self.root,
-                env={**os.environ, **self.settings(url), **env},
-                stdout=file,
-                stderr=file,
-            )
+        command = ["uvicorn", name, "--port", str(port), *options]
+        process = self._started(command, url, log, b"running on", 60, env)
         try:
-            wait_for(
-                lambda: process.poll() is not None or "running on" in log.read_text(),
-                60,
-                log,
-            )
-            assert process.poll() is None, log.read_text()
             yield port
         finally:
             process.terminate()

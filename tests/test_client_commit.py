@@ -260,12 +260,11 @@ def test_500_requests_find_their_rows_and_without_redis_answer_503(
         env={**shop.settings(redis_url), **database_settings},
     )
 
-    log = tmp_path / "web.log"
-
     def requests(url: str, path: str, number: int, at_once: int) -> list[str]:
+        log = tmp_path / f"{path}.log"
         options = ("--no-access-log",)
         with shop.app(url, log, *options, name="web:app", **database_settings) as port:
-            target = f"http://127.0.0.1:{port}{path}"
+            target = f"http://127.0.0.1:{port}/{path}"
             return shop.run(
                 *("python", "-m", "client", target, str(number), str(at_once))
             ).splitlines()
@@ -274,18 +273,18 @@ def test_500_requests_find_their_rows_and_without_redis_answer_503(
         shop.worker(redis_url, **database_settings) as worker,
         redis.Redis.from_url(redis_url) as client,
     ):
-        codes, *_ = requests(redis_url, "/users", 500, 5)
-        assert codes == "[200]"
+        codes, *_ = requests(redis_url, "users", 500, 5)
+        assert codes == "[200]", (tmp_path / "users.log").read_text()
         wait_for(
             lambda: sum(map(int, filter(None, client.mget("found", "missing")))) == 500,
             60,
             worker.path,
         )
         assert client.get("missing") is None
-    codes, body = requests(f"redis://127.0.0.1:{free_port()}/1", "/plain", 100, 100)
+    codes, body = requests(f"redis://127.0.0.1:{free_port()}/1", "plain", 100, 100)
     assert codes == "[503]"
     assert body == '{"message":"The task queue is not available"}'
-    text = log.read_text()
+    text = (tmp_path / "plain.log").read_text()
     late = [float(seconds) for seconds in re.findall(r"LATE (\S+)", text)]
     assert len(late) == 100 and max(late) < 1.2
     assert text.count("Redis fails, see ARQ_REDIS_URL: ") == 100

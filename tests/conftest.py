@@ -36,12 +36,18 @@ def pytest_report_header() -> str:
 
 
 WAITING = (
-    "test_compose",
-    "test_client_network",
-    "test_faults_",
-    "test_client_deadlines",
+    "test_compose.py",
+    "test_faults_quiet.py",
+    "test_client_network.py",
+    "test_faults_redis.py",
+    "test_faults_lease.py",
+    "test_faults_stop.py",
+    "test_faults_users.py",
+    "test_client_deadlines.py",
+    "test_faults_tries.py",
+    "test_faults_data.py",
 )
-"""Those that wait longest first."""
+"""Modules whose tests wait; those that have the longest tests first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,14 +56,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     pytest-xdist gives each process a part of the list: together, they would leave the
     processors idle.
     """
-    groups = itertools.groupby(items, key=lambda item: item.path.name)
-    modules = [(name, [*group]) for name, group in groups]
-    waiting = [it for name in WAITING for it in modules if it[0].startswith(name)]
-    spread = [module for module in modules if module not in waiting]
-    step = len(modules) / max(len(waiting), 1)
+    modules: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.path.name, []).append(item)
+    waiting = [modules.pop(name) for name in WAITING if name in modules]
+    spread = [*modules.values()]
+    step = 1 + len(spread) / max(len(waiting), 1)
     for number, module in enumerate(waiting):
         spread.insert(int(number * step), module)
-    items[:] = [item for _, group in spread for item in group]
+    items[:] = itertools.chain.from_iterable(spread)
 
 
 def redis_source() -> str:

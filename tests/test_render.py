@@ -41,9 +41,10 @@ def problems(output: str) -> list[str]:
 
 def mypy(shop: Shop, shared: Path) -> list[str]:
     """What it says, asked once of all projects with the same code."""
-    code = b"".join(path.read_bytes() for path in sorted(shop.root.rglob("*.py")))
+    paths = sorted(shop.root.rglob("*.py"))
+    code = [(str(path.relative_to(shop.root)), path.read_text()) for path in paths]
     said = made_once(
-        shared / f"mypy-{hashlib.sha256(code).hexdigest()}",
+        shared / f"mypy-{hashlib.sha256(repr(code).encode()).hexdigest()}",
         lambda path: path.write_text(shop.mypy(".")),
     )
     return problems(said.read_text())

@@ -125,7 +125,7 @@ def test_a_server_with_more_processes(
             import httpx
 
             async def post():
-                # a connection of its own: either process gets some
+                # a connection of its own: either process gets some; no certificates to load
                 async with httpx.AsyncClient(verify=False, timeout=30) as client:
                     return (await client.post("{address}/count")).json()
 

@@ -51,8 +51,12 @@ class Refusals(ContextHook):
             raise UserMessageError(
                 f"mode={mode}: it is for `copier copy` and `recopy`."
             )
-        # no answers file: Copier is still finding out what it is
-        if str(conf["answers_file"]) and context["_copier_phase"] == "prompt":
+        # Copier renders the answers file's name each time; none yet: it is about to
+        if (
+            not self._may_begin
+            and context["_copier_phase"] == "prompt"
+            and str(conf["answers_file"])
+        ):
             self._refuse(context)
 
     def _refuse(self, context: dict[str, Any]) -> str:

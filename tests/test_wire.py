@@ -1,6 +1,7 @@
 """The seams: exact, idempotent, and never a guess."""
 
 import os
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -713,3 +714,25 @@ def test_the_wiring_runs_apart_from_the_projects_own_uv(
         file.write('\n[tool.uv]\nrequired-version = ">=999"\n')
     shop.commit()
     assert "wired  settings.py, main.py, " in shop.copy()
+
+
+@pytest.mark.slow
+def test_the_wiring_leaves_no_environment_behind(shop: Shop) -> None:
+    """uv would keep one for each path of a script that says itself what it needs."""
+    cache = Path(run(["uv", "cache", "dir"], cwd=shop.root).stdout.strip())
+
+    def kept() -> set[Path]:
+        return {*cache.glob("environments-*/wire-*")}
+
+    shop.wire("check")  # that one has a path that stays
+    before = kept()
+    shop.copy()
+    assert kept() == before != set()
+
+
+def test_copier_asks_uv_for_what_the_script_does() -> None:
+    names = ("wire.py", "wire.jinja")
+    script, command = ((TEMPLATE / "extensions" / name).read_text() for name in names)
+    [python] = re.findall(r'^# requires-python = "(.*)"', script, re.MULTILINE)
+    [package] = re.findall(r'^# dependencies = \["(.*)"\]', script, re.MULTILINE)
+    assert f'-p "{python}" --with "{package}"' in command

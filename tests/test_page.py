@@ -143,7 +143,11 @@ def app(running: App, db: redis.Redis) -> App:
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium here")
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    options = [
+        *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+        # its address bar would take more of a processor than most pages
+        "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",
+    ]
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         yield started

@@ -2,12 +2,14 @@
 
 Most of the tests' time would go into the same imports, once for each process. What runs
 is a process like any other: its arguments, environment, directory and end are its own.
+The processes of one test run share it.
 """
 
 from __future__ import annotations
 
 import atexit
 import gc
+import hashlib
 import json
 import os
 import runpy
@@ -17,6 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import types
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,19 +34,36 @@ class Prefork:
     """The Python of one environment."""
 
     def __init__(self, python: Path, modules: Sequence[str]) -> None:
-        """Start it.
+        """Start it, unless another process of the test run has.
 
         Args:
             python: The interpreter.
             modules: To be imported in advance, those that it has.
         """
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [python, "-u", __file__, str(theirs.fileno()), *modules],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
+        key = hashlib.sha256(repr((run, python, modules)).encode()).hexdigest()
+        address = f"\0paxx-arq-{key}"  # no file, only a name
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            try:
+                listener.bind(address)
+            except OSError:
+                pass  # it is there
+            else:
+                listener.listen()
+                self._process = subprocess.Popen(
+                    [python, "-u", __file__, str(listener.fileno()), *modules],
+                    pass_fds=[listener.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            self._connect(address)
+
+    def _connect(self, address: str) -> None:
+        for _ in range(100):  # whoever has the name is about to listen
+            with suppress(ConnectionRefusedError):
+                return self._socket.connect(address)
+            time.sleep(0.01)
+        raise ConnectionRefusedError(address)
 
     def start(
         self,
@@ -104,18 +124,28 @@ class Process:
         self.send_signal(signal.SIGKILL)
 
 
-def serve(server: socket.socket) -> list[str]:
+def serve(listener: socket.socket) -> list[str]:
     """Fork for each request; returns its command, in the new process."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    sockets = [listener]
     while True:
+        [server, *_], _, _ = select.select(sockets, [], [])
+        if server is listener:
+            sockets.append(listener.accept()[0])
+            continue
         data, fds, _, _ = socket.recv_fds(server, MAX_REQUEST, 3)
-        if not data:  # the tests are over
-            os._exit(0)
+        if not data:  # that process has no more tests
+            sockets.remove(server)
+            server.close()
+            if sockets == [listener]:
+                os._exit(0)
+            continue
         if os.fork():
             for fd in fds:
                 os.close(fd)
             continue
-        server.close()
+        for it in sockets:
+            it.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         stdout, stderr, status = fds
         if child := os.fork():  # who waits for it is known now

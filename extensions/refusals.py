@@ -51,7 +51,7 @@ class Refusals(ContextHook):
             raise UserMessageError(
                 f"mode={mode}: it is for `copier copy` and `recopy`."
             )
-        # Copier renders the answers file's name each time; none yet: it is about to
+        # the name comes last: Copier renders it each time, and has none meanwhile
         if (
             not self._may_begin
             and context["_copier_phase"] == "prompt"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rendered import Template, alike, git
@@ -43,9 +44,13 @@ def leave(root: Path, deleted: Iterable[str], kept: Sequence[str]) -> Iterator[s
     """Delete the files; says what was done, and what is left of the queue."""
     for name in deleted:
         path = root / name
-        path.unlink()
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as exc:
+            yield f"{name} is still there: {exc.strerror}. Delete it by hand."
+            continue
         for directory in path.relative_to(root).parents[:-1]:
-            if not any((root / directory).iterdir()):
+            with suppress(OSError):  # there is something else in it
                 (root / directory).rmdir()
         yield f"    deleted  {name}"
     if kept:

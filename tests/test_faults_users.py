@@ -109,6 +109,7 @@ def test_options_of_the_command(users: Faults) -> None:
 PYTEST = '''
     import asyncio
     import logging
+    from contextlib import suppress
 
     import pytest
     from arq import create_pool
@@ -175,6 +176,29 @@ PYTEST = '''
                 await running
 
         asyncio.run(main())
+
+
+    def test_a_cancellation_that_gets_lost():
+        """As asyncio.wait_for may lose it before Python 3.12."""
+        async def main():
+            started = asyncio.Event()
+
+            async def loses_it(ctx):
+                started.set()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+
+            worker = Worker(
+                [add], handle_signals=False, redis_settings=get_redis_settings(),
+                on_startup=loses_it,
+            )
+            running = asyncio.create_task(worker.async_run())
+            await started.wait()
+            await worker.close()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+
+        asyncio.run(main())
 '''
 
 
@@ -186,7 +210,7 @@ def test_workers_made_in_the_users_own_tests(faults: Faults, tmp_path: Path) -> 
         *("--rootdir", str(tmp_path), "-c", "/dev/null", str(file)),
         env=faults.shop.settings(faults.url),
     )
-    assert "3 passed" in output
+    assert "4 passed" in output
 
 
 # --- --watch

@@ -51,12 +51,7 @@ class Refusals(ContextHook):
             raise UserMessageError(
                 f"mode={mode}: it is for `copier copy` and `recopy`."
             )
-        # the name comes last: Copier renders it each time, and has none meanwhile
-        if (
-            not self._may_begin
-            and context["_copier_phase"] == "prompt"
-            and str(conf["answers_file"])
-        ):
+        if context["_copier_phase"] == "prompt":
             self._refuse(context)
 
     def _refuse(self, context: dict[str, Any]) -> str:
@@ -65,8 +60,10 @@ class Refusals(ContextHook):
         Raises:
             copier.errors.UserMessageError: Says what.
         """
-        if not self._may_begin:
-            problem = _refusal(context["paxx"], context["_copier_conf"])
+        conf = context["_copier_conf"]
+        # the name comes last: Copier renders it each time, and has none meanwhile
+        if not self._may_begin and str(conf["answers_file"]):
+            problem = _refusal(context["paxx"], conf)
             if problem:
                 raise UserMessageError(problem)
             self._may_begin = True

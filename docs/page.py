@@ -18,7 +18,14 @@ from playwright.sync_api import sync_playwright
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "tests"))
 
-from support import OwnRedis, Shop, free_port, run, wait_for  # noqa: E402
+from support import (  # noqa: E402
+    CHROMIUM_OPTIONS,
+    OwnRedis,
+    Shop,
+    free_port,
+    run,
+    wait_for,
+)
 
 PASSWORD = "only for the picture"
 TASKS = """
@@ -96,10 +103,9 @@ def make_shop(scratch: Path) -> Shop:
 
 
 def take(url: str, extra: Path | None) -> None:
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=options
+            executable_path=shutil.which("chromium"), args=CHROMIUM_OPTIONS
         )
 
         def picture(path: Path, scheme: str, width: int, place: str, text: str) -> None:

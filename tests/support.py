@@ -40,6 +40,12 @@ CACHE = TEMPLATE / ".cache"
 NUMBERS = itertools.count(1)
 ARQ = os.environ.get("TEST_ARQ", DEPENDENCY)
 
+CHROMIUM_OPTIONS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    # its address bar would take more of a processor than most pages
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",
+]
+
 #: Of what the tests run. Copier renders in TMPDIR, and removes all that again.
 ENV = {
     "TMPDIR": "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir(),

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from support import NUMBERS, QUEUE, Shop, free_port, wait_for
+from support import CHROMIUM_OPTIONS, NUMBERS, QUEUE, Shop, free_port, wait_for
 from test_jobs import keep_failed
 
 pytestmark = pytest.mark.slow
@@ -143,13 +143,10 @@ def app(running: App, db: redis.Redis) -> App:
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium here")
-    options = [
-        *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-        # its address bar would take more of a processor than most pages
-        "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",
-    ]
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=CHROMIUM_OPTIONS
+        )
         yield started
         started.close()
 

@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(
     for item in items:
         modules.setdefault(item.path.name, []).append(item)
     waiting = [modules.pop(name) for name in WAITING if name in modules]
-    computing = itertools.chain.from_iterable([*modules.values()])
+    computing = itertools.chain.from_iterable(modules.values())
     waits = range(min(1, number - 1), number, 2)
     parts: list[pytest.Item] = []
     for part in range(number):

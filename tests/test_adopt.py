@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import leaving
 import pytest
 import redis
 import seams
 import wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leaving import leave as delete
 from refusals import answer_problem
 from support import TEMPLATE, Shop, copier, run, wait_for
 
@@ -319,7 +319,8 @@ def test_an_empty_file_that_was_there_before_is_kept(shop: Shop) -> None:
 def test_what_cannot_be_deleted_is_named(tmp_path: Path) -> None:
     (tmp_path / "core/arq_static").mkdir(parents=True)
     (tmp_path / "core/arq.py").touch()
-    not_deleted, deleted, *_ = delete(tmp_path, ["core/arq_static", "core/arq.py"], [])
+    names = ["core/arq_static", "core/arq.py"]
+    not_deleted, deleted, *_ = leaving.leave(tmp_path, names, [])
     assert not_deleted.startswith("core/arq_static is still there: ")
     assert not_deleted.endswith(". Delete it by hand.")
     assert deleted == "    deleted  core/arq.py"

@@ -11,7 +11,7 @@ from seams import Options, UnknownShapeError
 from seams.imported import Imported
 from seams.python_file import Code
 
-PAGE = Imported("arq_page", "jobs_page")
+PAGE = Imported("arq", "jobs_page")
 
 
 def lines(options: Options) -> str:

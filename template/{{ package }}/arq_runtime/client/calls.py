@@ -1,0 +1,221 @@
+"""What enqueue checks and writes down, before anything is sent."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from functools import lru_cache
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+from arq.utils import timestamp_ms, to_unix_ms
+from pydantic import BaseModel
+
+from ..context import current_context
+from ..keys import EXPIRES_MS
+from ..models import Parameters
+from ..queue import Queue, Task
+from ..serializer import Serializer
+from ..values import pack, untagged
+
+_MAX_MS = 100 * 365 * 24 * 60 * 60 * 1000
+
+
+class Call(NamedTuple):
+    """A job as lua/enqueue.lua takes it."""
+
+    job_id: bytes
+    own_id: str
+    """"" for a new id, "own" for one of the caller's, "replace" to replace a job."""
+    delay: int
+    """Milliseconds from now, unless there is a time."""
+    due: int
+    """Milliseconds since 1970, or 0."""
+    expires: int
+    """Milliseconds from now."""
+    content: bytes
+
+
+# --- Arguments ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What is known of a task's parameters, ctx aside."""
+
+    bind: Callable[..., Any]
+    """Raises TypeError when the task does not take the arguments."""
+    required: frozenset[str]
+    named: frozenset[str]
+    """Those that can be given by name."""
+    parameters: Parameters
+
+
+def _anything(ctx: Any, *args: Any, **kwargs: Any) -> None:
+    """What a task that is not known here takes."""
+
+
+@lru_cache(maxsize=1024)
+def _shape(task: Task) -> _Shape:
+    signature = inspect.signature(task, follow_wrapped=False)
+    kinds = [parameter.kind.name for parameter in signature.parameters.values()]
+    bind = signature.bind
+    if hasattr(task, "__wrapped__") and kinds[-2:] == ["VAR_POSITIONAL", "VAR_KEYWORD"]:
+        # A decorator that passes all on; what is missing may come from it.
+        signature = inspect.signature(task)
+        bind = signature.bind_partial
+    parameters = [*signature.parameters.values()][1:]
+    parameters = [one for one in parameters if not one.kind.name.startswith("VAR")]
+    positional_only = inspect.Parameter.POSITIONAL_ONLY
+    return _Shape(
+        bind=bind,
+        required=frozenset(one.name for one in parameters if one.default is one.empty),
+        named=frozenset(one.name for one in parameters if one.kind != positional_only),
+        parameters=Parameters(task),
+    )
+
+
+def _content(
+    serializer: Serializer,
+    name: str,
+    task: Task | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> bytes:
+    """The job's bytes.
+
+    Raises:
+        TypeError: The task does not take the arguments, or one cannot be stored.
+    """
+    shape = _shape(task or _anything)
+    parameters = shape.parameters
+    # Binding takes longer than all else here, and most calls can do without.
+    if args or not shape.required <= kwargs.keys() <= shape.named:
+        try:
+            shape.bind(None, *args, **kwargs)
+        except TypeError as exc:
+            raise TypeError(f"{name}: {exc}") from None
+    job: dict[str, Any] = {"t": None, "f": name, "a": args, "k": kwargs}
+    job["et"] = timestamp_ms()
+    if context := current_context():
+        job["c"] = context
+    if serializer.format == "json":
+        job["a"] = [
+            _pack(name, parameters, parameters.of_position(index), f"{index + 1}", one)
+            for index, one in enumerate(args)
+        ]
+        packed = {
+            key: _pack(name, parameters, parameters.of_name(key), key, value)
+            for key, value in kwargs.items()
+        }
+        job["k"] = untagged(packed)
+    content = serializer.dump(job)
+    if parameters.adapters:
+        back = serializer.deserialize(content)
+        arrived, by_name = parameters.convert(back["a"], back["k"])
+        sent = [
+            (parameters.of_position(index), value, after)
+            for index, (value, after) in enumerate(zip(args, arrived, strict=True))
+        ]
+        sent += [(parameters.of_name(key), kwargs[key], by_name[key]) for key in kwargs]
+        for parameter, value, after in sent:
+            if parameters.is_typed(parameter) and _differ(value, after):
+                raise TypeError(
+                    f"{name}: argument {parameter!r} would arrive as {after!r:.200}"
+                )
+    return content
+
+
+def _pack(
+    name: str, parameters: Parameters, parameter: str, argument: str, value: Any
+) -> Any:
+    if (
+        parameters.unresolved
+        and parameter in parameters.unresolved
+        and _is_typed(value)
+    ):
+        raise TypeError(
+            f"{name}: argument {argument!r} would arrive as a dict, since the "
+            f"annotation of {parameter!r} is not known when the task runs (imported "
+            "under TYPE_CHECKING, say)"
+        )
+    try:
+        parameters.check(parameter, value)
+        return pack(value, loose=parameters.is_typed(parameter))
+    except TypeError as exc:
+        raise TypeError(f"{name}: argument {parameter or argument!r}: {exc}") from None
+
+
+def _is_typed(value: Any) -> bool:
+    return isinstance(value, BaseModel | Enum) or (
+        is_dataclass(value) and not isinstance(value, type)
+    )
+
+
+def _differ(value: Any, arrived: Any) -> bool:
+    """Is it a model, dataclass or enum that did not come back equal?"""
+    if is_dataclass(value) and type(value).__eq__ is object.__eq__:
+        return type(value) is not type(arrived)
+    if _is_typed(value):
+        return type(value) is not type(arrived) or bool(value != arrived)
+    return False
+
+
+# --- Calls ----------------------------------------------------------------------------
+
+
+def _milliseconds(name: str, value: float | timedelta) -> int:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} is a number of seconds or a timedelta, not {value!r}")
+    if not 0 <= seconds * 1000 <= _MAX_MS:  # nor is NaN
+        raise ValueError(f"{name} is from 0 to 100 years in seconds, not {value!r}")
+    return round(seconds * 1000)
+
+
+def prepare(
+    queue: Queue,
+    name: str,
+    task: Task | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    job_id: str | None = None,
+    replace: bool = False,
+    defer_by: float | timedelta | None = None,
+    defer_until: datetime | None = None,
+    expires: float | timedelta | None = None,
+) -> Call:
+    """Check a call of enqueue, and write its job down.
+
+    Raises:
+        TypeError, ValueError: As enqueue says.
+    """
+    if defer_by is not None and defer_until is not None:
+        raise ValueError("use either _defer_by or _defer_until, not both")
+    if replace and job_id is None:
+        raise ValueError("_replace goes with a _job_id")
+    if job_id is not None and (not isinstance(job_id, str) or not job_id):
+        raise TypeError(f"_job_id must be a non-empty string, not {job_id!r}")
+    delay = due = 0
+    if defer_by is not None:
+        delay = _milliseconds("_defer_by", defer_by)
+    elif defer_until is not None:
+        if defer_until.tzinfo is None:
+            defer_until = defer_until.replace(tzinfo=UTC)
+        due = to_unix_ms(defer_until)
+        delay = max(0, due - timestamp_ms())
+    expires_ms = delay + EXPIRES_MS
+    if expires is not None:
+        expires_ms = _milliseconds("_expires", expires)
+        if expires_ms <= delay:
+            raise ValueError(f"it expires after {expires!r} s, before it is due")
+    return Call(
+        job_id=(job_id or token_hex(16)).encode(),
+        own_id="" if job_id is None else "replace" if replace else "own",
+        delay=delay,
+        due=due,
+        expires=expires_ms,
+        content=_content(queue.serializer, name, task, args, kwargs),
+    )

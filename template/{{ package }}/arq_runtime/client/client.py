@@ -1,0 +1,171 @@
+"""What an application does with the queue: enqueue, look up, abort, forget."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..context import enqueue_span
+from ..queue import Queue, Queues, Task
+from .calls import Call, prepare
+from .job import Job
+from .sender import BATCH_BYTES, BATCH_JOBS, Sender
+
+
+class Client:
+    """Puts jobs on the queues of a project."""
+
+    def __init__(self, queues: Queues) -> None:
+        self.queues = queues
+
+    async def enqueue(
+        self,
+        function: str | Task,
+        /,
+        *args: Any,
+        _job_id: str | None = None,
+        _replace: bool = False,
+        _queue_name: str | None = None,
+        _defer_by: float | timedelta | None = None,
+        _defer_until: datetime | None = None,
+        _expires: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> Job | None:
+        """Put a job on the queue.
+
+        Args:
+            function: The task, or its name.
+            _job_id: An id of your own: while a job with it is queued, running, or its
+                result is kept, another one is not queued.
+            _replace: Take the place of an earlier job with this _job_id: one that waits
+                gets the new arguments and time, one that has ended is forgotten. One
+                that runs is left. With _defer_by, this is a debounce.
+            _queue_name: The queue of another worker settings class; by default that of
+                the class which has the task.
+            _defer_by: Run it this many seconds from now.
+            _defer_until: Run it at this time; in UTC where it has no time zone.
+            _expires: Drop it if it has not started after this many seconds (by default
+                7 days after it was due).
+
+        Returns:
+            The job, or None when there is one with this _job_id already.
+
+        Raises:
+            TypeError: The task does not take these arguments, or one of them could not
+                arrive as it is; says which, and why.
+            ValueError: There is no such task or queue; or an option makes no sense.
+            QueueUnavailableError: Redis could not be reached for 5 seconds. A
+                redis.exceptions.ConnectionError.
+            redis.exceptions.RedisError: Redis refuses, being out of memory, say.
+        """
+        queue = self.queues.to_send(function, _queue_name)
+        with enqueue_span(function, queue.name):
+            call = self.prepare(
+                queue,
+                function,
+                *args,
+                _job_id=_job_id,
+                _replace=_replace,
+                _defer_by=_defer_by,
+                _defer_until=_defer_until,
+                _expires=_expires,
+                **kwargs,
+            )
+            return (await self.send(queue, [call]))[0]
+
+    async def enqueue_many(
+        self,
+        function: str | Task,
+        calls: Iterable[Mapping[str, Any]],
+        *,
+        _queue_name: str | None = None,
+    ) -> list[Job | None]:
+        """Put many jobs of one task on the queue: up to 1,000 in a round trip.
+
+        Args:
+            function: The task, or its name.
+            calls: The keyword arguments of each job, and options of enqueue if wanted:
+                `[{"user_id": 1}, {"user_id": 2, "_defer_by": 60}]`.
+            _queue_name: The queue of another worker settings class.
+
+        Returns:
+            What enqueue returns, for each call.
+
+        Raises:
+            As enqueue. Nothing is queued when a call is at fault. When Redis fails, the
+            first ones may have been queued.
+        """
+        queue = self.queues.to_send(function, _queue_name)
+        with enqueue_span(function, queue.name):
+            prepared = [self.prepare(queue, function, **one) for one in calls]
+            return await self.send(queue, prepared)
+
+    def prepare(
+        self,
+        queue: Queue,
+        function: str | Task,
+        /,
+        *args: Any,
+        _job_id: str | None = None,
+        _replace: bool = False,
+        _defer_by: float | timedelta | None = None,
+        _defer_until: datetime | None = None,
+        _expires: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> Call:
+        """Check a call, and write its job down; to be sent.
+
+        Raises:
+            TypeError, ValueError: As enqueue.
+        """
+        name, task = self.queues.find(queue, function)
+        return prepare(
+            queue,
+            name,
+            task,
+            args,
+            kwargs,
+            job_id=_job_id,
+            replace=_replace,
+            defer_by=_defer_by,
+            defer_until=_defer_until,
+            expires=_expires,
+        )
+
+    async def send(self, queue: Queue, calls: Sequence[Call]) -> list[Job | None]:
+        """Put prepared jobs on their queue; None for one whose id is taken.
+
+        Raises:
+            QueueUnavailableError, redis.exceptions.RedisError: As enqueue.
+        """
+        pool = await queue.server.pool()
+        sender: Sender | None = pool.local.get(queue.name)
+        if sender is None:
+            sender = pool.local[queue.name] = Sender(queue, pool)
+        jobs: list[Job | None] = []
+        for batch in _batches(calls):
+            reply = await sender.send(batch)
+            jobs += [
+                Job(
+                    call.job_id.decode(),
+                    pool.redis,
+                    queue.name,
+                    queue.serializer.deserialize,
+                )
+                if is_new == ord("1")
+                else None
+                for call, is_new in zip(batch, reply, strict=True)
+            ]
+        return jobs
+
+
+def _batches(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+    """What can be sent at once."""
+    start = size = 0
+    for index, call in enumerate(calls):
+        size += len(call.content)
+        is_full = index - start == BATCH_JOBS or size > BATCH_BYTES
+        if is_full and index > start:
+            yield calls[start:index]
+            start, size = index, len(call.content)
+    if start < len(calls):
+        yield calls[start:]

@@ -1,0 +1,64 @@
+"""The job that enqueue returns."""
+
+import asyncio
+from typing import Any
+
+from arq.constants import result_key_prefix
+from arq.jobs import (
+    Job as ArqJob,
+)
+from arq.jobs import (
+    ResultNotFound,
+    SerializationError,
+    deserialize_result,
+)
+
+from ..keys import DONE
+
+
+class Job(ArqJob):
+    """A job on a queue: arq's, whose result comes as soon as there is one."""
+
+    async def result(
+        self,
+        timeout: float | None = None,
+        *,
+        poll_delay: float = 0.5,
+        pole_delay: float | None = None,
+    ) -> Any:
+        """Wait for the job's end: what the task has returned, or raise what it raised.
+
+        Args:
+            timeout: Seconds to wait; for ever without.
+            poll_delay: Seconds between two looks, where no message comes: the job may
+                be one of an arq worker.
+            pole_delay: As arq's, whose deprecated name for it this is.
+
+        Raises:
+            TimeoutError: It has not ended in time.
+            arq.jobs.ResultNotFound: There is no such job, and no result of it.
+            Exception: What the task raised, as TaskError.
+        """
+        async with asyncio.timeout(timeout), self._redis.pubsub() as pubsub:
+            await pubsub.subscribe(DONE + self.job_id)
+            while True:
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    pipe.get(result_key_prefix + self.job_id)
+                    pipe.zscore(self._queue_name, self.job_id)
+                    stored, score = await pipe.execute()
+                if stored:
+                    break
+                if score is None:
+                    raise ResultNotFound(
+                        "Not waiting for job result because the job is not in queue. "
+                        "Is the worker function configured to keep result?"
+                    )
+                await pubsub.get_message(
+                    ignore_subscribe_messages=True, timeout=pole_delay or poll_delay
+                )
+        info = deserialize_result(stored, deserializer=self._deserializer)
+        if info.success:
+            return info.result
+        if isinstance(info.result, Exception | asyncio.CancelledError):
+            raise info.result
+        raise SerializationError(info.result)

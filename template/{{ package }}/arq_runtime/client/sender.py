@@ -1,0 +1,164 @@
+"""How calls reach Redis: those that wait at the same time travel together.
+
+While a request is on its way, further ones collect; when it is back, they go as one. So
+one connection does for any number of callers, a single caller waits for nobody, and no
+caller's time-out or cancellation is another's.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextvars import Context
+from secrets import token_hex
+from typing import Any
+
+from redis.exceptions import AuthenticationError
+
+from ..connection import drop_replica
+from ..keys import FAILED, SENT, WAKE
+from ..queue import Queue
+from ..scripts import run_script, script
+from ..server import (
+    ATTEMPT_S,
+    DEADLINE_S,
+    PAUSE_S,
+    Pool,
+    Server,
+    is_transient,
+    note_trouble,
+)
+from .calls import Call
+
+#: What goes together at most: jobs, and bytes unless one job alone has more.
+BATCH_JOBS, BATCH_BYTES = 1000, 1 << 20
+
+_ENQUEUE = script("enqueue")
+_SKIPPED = (b"", "", 0, 0, 0, b"")
+
+
+class _Request:
+    """Jobs that one caller waits to have queued, all of them or none."""
+
+    __slots__ = ("answer", "calls", "size")
+
+    def __init__(
+        self, calls: Sequence[Call], size: int, answer: asyncio.Future[bytes]
+    ) -> None:
+        self.calls = calls
+        self.size = size
+        self.answer = answer
+
+
+class Sender:
+    """Sends the jobs of one queue and one event loop."""
+
+    def __init__(self, queue: Queue, pool: Pool) -> None:
+        self._name = queue.name
+        self._server: Server = queue.server
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Request] = deque()
+        self._sending: asyncio.Task[None] | None = None
+
+    async def send(self, calls: Sequence[Call]) -> bytes:
+        """Queue jobs: at most BATCH_JOBS of them, or BATCH_BYTES.
+
+        Returns:
+            "1" for each that is queued, "0" for each whose id is taken.
+
+        Raises:
+            QueueUnavailableError: There was no answer within DEADLINE_S.
+            redis.exceptions.RedisError: Redis refuses.
+        """
+        size = sum(len(call.content) for call in calls)
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+        self._waiting.append(_Request(calls, size, answer))
+        if self._sending is None:
+            # Not in the caller's context: what is sent is not its alone.
+            self._sending = self._loop.create_task(self._send(), context=Context())
+        too_late = self._loop.call_later(DEADLINE_S, self._give_up, answer)
+        try:
+            return await answer
+        finally:
+            too_late.cancel()
+
+    def _give_up(self, answer: asyncio.Future[bytes]) -> None:
+        if not answer.done():
+            error = self._server.unavailable(self._pool)
+            error.__cause__ = self._pool.trouble
+            answer.set_exception(error)
+
+    async def _send(self) -> None:
+        try:
+            while self._waiting:
+                together = self._next()
+                try:
+                    await self._deliver(together)
+                except BaseException as exc:  # whatever it is, nobody is left waiting
+                    _fail([*together, *self._waiting], exc)
+                    self._waiting.clear()
+                    raise
+        finally:
+            self._sending = None
+
+    def _next(self) -> list[_Request]:
+        """The requests that travel together now: those that came first."""
+        jobs = size = 0
+        together: list[_Request] = []
+        while self._waiting:
+            request = self._waiting[0]
+            if not request.answer.done():
+                jobs += len(request.calls)
+                size += request.size
+                if together and (jobs > BATCH_JOBS or size > BATCH_BYTES):
+                    break
+                together.append(request)
+            self._waiting.popleft()
+        return together
+
+    async def _deliver(self, together: list[_Request]) -> None:
+        """Send until there is an answer, or nobody waits for it any more."""
+        token = SENT + token_hex(16)
+        keys = [self._name, self._name + FAILED, self._name + WAKE, token]
+        while not all(request.answer.done() for request in together):
+            values: list[Any] = []
+            size = 0
+            for request in together:
+                is_wanted = not request.answer.done()
+                size += request.size if is_wanted else 0
+                for call in request.calls:
+                    values += call if is_wanted else _SKIPPED
+            patience = ATTEMPT_S if size < BATCH_BYTES // 16 else DEADLINE_S
+            try:
+                async with asyncio.timeout(patience):
+                    reply = await run_script(self._pool.redis, _ENQUEUE, keys, values)
+            except Exception as exc:
+                if not is_transient(exc):
+                    return _fail(together, exc)
+                await drop_replica(self._pool.redis, exc)
+                note_trouble(self._pool, exc)
+                if isinstance(exc, AuthenticationError):
+                    return self._give_all_up(together)
+                await asyncio.sleep(PAUSE_S)
+            else:
+                self._pool.trouble = None
+                return _answer(together, reply)
+
+    def _give_all_up(self, together: list[_Request]) -> None:
+        for request in together:
+            self._give_up(request.answer)
+
+
+def _answer(together: list[_Request], reply: bytes) -> None:
+    start = 0
+    for request in together:
+        end = start + len(request.calls)
+        if not request.answer.done():
+            request.answer.set_result(reply[start:end])
+        start = end
+
+
+def _fail(together: list[_Request], exc: BaseException) -> None:
+    for request in together:
+        if not request.answer.done():
+            request.answer.set_exception(exc)

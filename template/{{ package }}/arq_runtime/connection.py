@@ -1,0 +1,186 @@
+"""How the client and the worker connect to Redis."""
+
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+
+from arq import ArqRedis
+from arq.connections import RedisSettings
+from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, ReadOnlyError, RedisError
+
+#: What a call raises while Redis cannot be reached, or refuses to work.
+UNREACHABLE = (RedisError, OSError)
+
+# A peer that is gone without a word is noticed after 15 s of silence and three probes
+# that nobody answers, 5 s apart; or when what was sent is not acknowledged within 20 s.
+# macOS has no TCP_USER_TIMEOUT, and another name for TCP_KEEPIDLE.
+_KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in {
+        "TCP_KEEPIDLE": 15,
+        "TCP_KEEPALIVE": 15,
+        "TCP_KEEPINTVL": 5,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": 20_000,
+    }.items()
+    if hasattr(socket, name)
+}
+
+
+@dataclass
+class ServerSettings(RedisSettings):
+    """arq's, and how to log in to the Sentinels themselves."""
+
+    sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+class _Once(Retry):
+    """Tries once, since client and worker try again themselves; names what was lost."""
+
+    async def call_with_retry(self, do: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().call_with_retry(do, *args, **kwargs)
+        except (AttributeError, TypeError, RuntimeError) as exc:
+            # Python 3.12 and 3.13 write on to a lost connection, whose parts are None
+            # by then (https://github.com/python/cpython/issues/136234); uvloop says
+            # that its handler is closed.
+            if not str(exc).startswith(("'NoneType' object", "unable to perform")):
+                raise
+            raise ConnectionError("Connection lost") from exc
+
+
+def parse_redis_url(url: str) -> RedisSettings:
+    """Turn a Redis URL into the settings arq connects with.
+
+    Takes what redis-py takes: redis://, rediss:// (TLS, ssl_* options in the query)
+    and unix://. And for Sentinel: sentinel://[user:password@]host:port,.../master/db,
+    with sentinel_username, sentinel_password and sentinel_ssl=true in the query where
+    the Sentinels themselves ask for them.
+
+    Raises:
+        ValueError, TypeError: The URL is malformed, or has an option unknown to arq.
+    """
+    parts = urlsplit(url)
+    sentinel: dict[str, Any] = {}
+    if parts.scheme == "sentinel":
+        login, at, hosts = parts.netloc.rpartition("@")
+        master, _, database = parts.path.strip("/").partition("/")
+        pairs = [host.rpartition(":") for host in hosts.split(",")]
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        own = {
+            name: query.pop(name) for name in [*query] if name.startswith("sentinel_")
+        }
+        ssl = own.pop("sentinel_ssl", "false").lower() in ("true", "1", "yes")
+        login_names = {"sentinel_username": "username", "sentinel_password": "password"}
+        options = {login_names[name]: value for name, value in own.items()}
+        sentinel = {
+            "host": [(host, int(port)) for host, _, port in pairs],
+            "sentinel": True,
+            "sentinel_master": unquote(master),
+            "sentinel_options": options | ({"ssl": True} if ssl else {}),
+        }
+        text = f"redis{'s' if query.pop('ssl', '') == 'true' else ''}://"
+        parts = urlsplit(f"{text}{login}{at}/{database}?{urlencode(query)}")
+    if parts.scheme != "unix":
+        int(parts.path.strip("/") or 0)  # redis-py reads a path it cannot use as 0
+    found: dict[str, Any] = dict(parse_url(parts.geturl()))
+    if found.pop("connection_class", None) is SSLConnection:
+        found["ssl"] = True
+    if "ssl_cert_reqs" in found:  # CERT_NONE, as Celery has it, is none
+        found["ssl_cert_reqs"] = found["ssl_cert_reqs"].lower().removeprefix("cert_")
+    if found.get("ssl"):
+        # redis-py 5 and arq check host names only when told to
+        verified = found.get("ssl_cert_reqs") != "none"
+        found.setdefault("ssl_check_hostname", verified)
+    if "db" in found:
+        found["database"] = found.pop("db")
+    if "path" in found:
+        found["unix_socket_path"] = found.pop("path")
+    return ServerSettings(**found | sentinel, conn_timeout=2, conn_retries=0)
+
+
+def connect(
+    redis_settings: RedisSettings,
+    *,
+    socket_timeout: float | None = None,
+    **options: Any,
+) -> ArqRedis:
+    """A pool of connections, each opened when it is first needed.
+
+    Args:
+        redis_settings: All of arq's are honoured, but for conn_retries and
+            conn_retry_delay: nothing is connected here.
+        socket_timeout: Seconds that Redis may take to answer. A command that blocks
+            in Redis for longer (BLPOP, say) fails with it.
+        options: job_serializer, job_deserializer, default_queue_name and
+            expires_extra_ms, as arq.create_pool has them.
+    """
+    kwargs: dict[str, Any] = {
+        "db": redis_settings.database,
+        "username": redis_settings.username,
+        "password": redis_settings.password,
+        "max_connections": redis_settings.max_connections,
+        "socket_timeout": socket_timeout,
+        "retry": redis_settings.retry or _Once(NoBackoff(), 0),
+        "retry_on_error": redis_settings.retry_on_error or [],
+    }
+    if redis_settings.retry_on_timeout:  # a default of redis-py 6, and deprecated
+        kwargs["retry_on_timeout"] = True
+    if redis_settings.unix_socket_path is None:
+        kwargs["socket_connect_timeout"] = redis_settings.conn_timeout
+        kwargs["socket_keepalive"] = True
+        kwargs["socket_keepalive_options"] = _KEEPALIVE
+    tls = {
+        name: getattr(redis_settings, name)
+        for name in vars(redis_settings)
+        if name.startswith("ssl_")
+    }
+    if redis_settings.sentinel:
+        if isinstance(redis_settings.host, str):
+            raise RuntimeError(
+                "str provided for 'host' but 'sentinel' is true; "
+                "list of sentinels expected"
+            )
+        own = dict(getattr(redis_settings, "sentinel_options", {}))
+        sockets = {key: value for key, value in kwargs.items() if "socket_" in key}
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            redis_settings.host,
+            sentinel_kwargs=sockets | own | (tls if own.get("ssl") else {}),
+            ssl=redis_settings.ssl,
+            **(tls if redis_settings.ssl else {}),
+            **kwargs,
+        )
+        pool: ArqRedis = sentinel.master_for(
+            redis_settings.sentinel_master, redis_class=ArqRedis
+        )
+    else:
+        pool = ArqRedis(
+            host=redis_settings.host,
+            port=redis_settings.port,
+            unix_socket_path=redis_settings.unix_socket_path,
+            ssl=redis_settings.ssl,
+            **tls,
+            **kwargs,
+        )
+    for name, value in options.items():
+        setattr(pool, name, value)
+    return pool
+
+
+async def drop_replica(redis: ArqRedis, exc: BaseException) -> None:
+    """After a failover, let go of the connections to what is a replica by now."""
+    if isinstance(exc, ReadOnlyError):
+        for connection in list(redis.connection_pool._available_connections):
+            await connection.disconnect(nowait=True)
+
+
+def address(redis_settings: RedisSettings) -> str:
+    """Where Redis should be, without a password."""
+    host, port = redis_settings.host, redis_settings.port
+    hosts = f"{host}:{port}" if isinstance(host, str) else f"{host}"  # of Sentinel
+    return redis_settings.unix_socket_path or hosts

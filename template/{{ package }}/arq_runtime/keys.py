@@ -1,0 +1,48 @@
+"""Names of the keys in Redis that arq does not know; arq's own are in arq.constants."""
+
+from arq.constants import (
+    abort_jobs_ss,
+    in_progress_key_prefix,
+    job_key_prefix,
+    result_key_prefix,
+    retry_key_prefix,
+)
+
+# After the queue's name:
+WAKE = ":wake"  # channel: there are new jobs
+PAUSED = ":paused"  # string, exists while the queue is paused
+FAILED = ":failed"  # sorted set, job id by when it failed for good
+WORKERS = ":workers"  # sorted set, worker id by when it was last seen
+WORKER = ":worker:"  # + worker id: what a worker says of itself, JSON
+CLAIM = ":claim:"  # + worker id: the worker's last claim, in case its answer was lost
+ENDS = ":ends:"  # + worker id: how it recorded what ended last, for the same reason
+CRON = ":cron:"  # + name and time: a run of a cron job that has been enqueued
+
+# Before the job's id:
+FAILED_JOB = "arq:failed:"  # hash: what is needed to see a failed job and run it again
+ERRORS = "arq:errors:"  # list: one JSON text for each failed try
+PROGRESS = "arq:progress:"  # what the job said last of how far it is, JSON
+SENT = "arq:sent:"  # what enqueue was told, in case the answer is lost; 10 seconds
+UNKNOWN = "arq:unknown:"  # since when no worker has known the job's task
+DONE = "arq:done:"  # channel: the job has ended
+
+# For all queues:
+QUEUES = "arq:queues"  # sorted set, queue name by when a worker of it was last seen
+
+#: What each Lua script begins with: these names, and Redis' time in milliseconds, whole
+#: and exact. The first line lets Dragonfly run it: which jobs there are is not known
+#: beforehand.
+PRELUDE = f"""--!df flags=allow-undeclared-keys
+local job, result = '{job_key_prefix}', '{result_key_prefix}'
+local in_progress, retry = '{in_progress_key_prefix}', '{retry_key_prefix}'
+local failed_job, errors = '{FAILED_JOB}', '{ERRORS}'
+local progress, unknown = '{PROGRESS}', '{UNKNOWN}'
+local done = '{DONE}'
+local aborts = '{abort_jobs_ss}'
+local time = redis.call('time')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local instant = time[1] * 1000 + time[2] / 1000
+"""
+
+#: A job still waiting after this time is dropped: 7 days, in milliseconds.
+EXPIRES_MS = 7 * 24 * 60 * 60 * 1000

@@ -1,0 +1,13 @@
+-- Enqueues a run of a cron job, unless another worker has done so.
+--
+-- KEYS: queue, mark of this run
+-- ARGV: job id; when it is due, in ms since 1970; ms until it expires after that; the
+--       job; "1" if it is to run once over all workers
+local queue, run = unpack(KEYS)
+local id, due, expires, payload, unique = unpack(ARGV)
+if unique == '1' and not redis.call('set', run, now, 'NX', 'PX', 86400000) then
+  return
+end
+if redis.call('exists', job .. id, result .. id) > 0 then return end
+redis.call('set', job .. id, payload, 'PX', math.max(due - now, 0) + expires)
+redis.call('zadd', queue, due, id)

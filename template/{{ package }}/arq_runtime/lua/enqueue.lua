@@ -1,0 +1,46 @@
+-- Puts jobs on a queue: one round trip for any number, by Redis' own clock, and no race
+-- between two clients with the same job id. The message wakes idle workers.
+--
+-- KEYS: queue, failed set, wake channel, what this call was told already
+-- ARGV: six for each job: id; "" for a new id, "own" for one of the caller's, "replace"
+--       to take the place of a job that waits or has ended; milliseconds from now; or when it is due, in milliseconds
+--       since 1970; milliseconds until it expires; the job. An id of "" is skipped.
+-- Reply: for each job "1" where it is queued, "0" where its id is taken
+--
+-- Under `maxmemory` and `noeviction`, Redis refuses a script's first write if that needs
+-- memory, and no later one: so the job itself is written before all else.
+local queue, failed, wake, sent = unpack(KEYS)
+local function is_taken(id, own)
+  if id == '' or own == '' then return id == '' end
+  local has_job = redis.call('exists', job .. id) == 1
+  if own == 'own' then return has_job or redis.call('exists', result .. id) == 1 end
+  return has_job and (redis.call('exists', in_progress .. id) == 1
+    or not redis.call('zscore', queue, id))
+end
+
+local reply = redis.call('get', sent)
+if reply then return reply end
+reply = {}
+for i = 1, #ARGV, 6 do
+  local id, own, delay, due, expires, content = unpack(ARGV, i, i + 5)
+  local taken = is_taken(id, own)
+  if not taken then
+    redis.call('psetex', job .. id, expires, content)
+    if own ~= '' then
+      redis.call('del', result .. id, retry .. id, errors .. id, failed_job .. id,
+        progress .. id)
+      redis.call('zrem', failed, id)
+      redis.call('zrem', aborts, id)
+    end
+    -- A fraction of a millisecond for the place in the batch: those of one moment start
+    -- in the order in which they came.
+    local at = due ~= '0' and due
+      or string.format('%.17g', instant + delay + #reply / 4096)
+    redis.call('zadd', queue, at, id)
+  end
+  reply[#reply + 1] = taken and '0' or '1'
+end
+reply = table.concat(reply)
+redis.call('set', sent, reply, 'PX', 10000)
+redis.pcall('publish', wake, '')
+return reply

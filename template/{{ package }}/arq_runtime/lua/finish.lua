@@ -1,0 +1,123 @@
+-- Records how tries of jobs have ended: results, failures, retries.
+--
+-- KEYS: queue, failed set, how the worker recorded what ended last
+-- ARGV: token; how long jobs, and failed ones, are kept, in ms; how many failed ones;
+--       pause of a job whose task is not known, in ms; nine for each end: id; token;
+--       try; complete, failed, retry, release or unknown; ms until the next try (of
+--       "release", when it was due; of "unknown", for how long it is left to others);
+--       result; for how long that is kept, in ms ("0" for ever, "" not at all);
+--       details, in JSON; the job, where Redis may have lost it
+-- Reply: for each end 0 another worker has it, 1 recorded, 2 recorded without its
+--        result, for which there is no room, 3 not left to others any longer, 4 to be
+--        sent again with the job: Redis has lost it
+local queue, failed, last_ends = unpack(KEYS)
+local token, keep, keep_failed, max_failed, unknown_pause = unpack(ARGV, 1, 5)
+local DONE, DROPPED, REFUSED, SEND_AGAIN = 1, 2, 3, 4
+
+-- The same token again: all has been recorded, and the answer to it was lost.
+if redis.call('getrange', last_ends, 0, #token - 1) == token then
+  return cjson.decode(string.sub(redis.call('get', last_ends), #token + 1))
+end
+
+local function remember(id, try, text, px)
+  if #text > 1000 then  -- without half a character at the end
+    text = string.gsub(string.sub(text, 1, 1000), '[\192-\255][\128-\191]*$', '')
+  end
+  redis.pcall('rpush', errors .. id,
+    cjson.encode({try = tonumber(try), at = now, error = text}))
+  redis.pcall('ltrim', errors .. id, -100, -1)
+  redis.call('pexpire', errors .. id, px)
+end
+
+local function finish(id, try, what, details, value, px)
+  local payload = what == 'failed' and redis.pcall('get', job .. id)
+  redis.call('del', job .. id, retry .. id, unknown .. id)
+  redis.pcall('zrem', queue, id)
+  redis.pcall('zrem', aborts, id)
+  if details.hold then
+    redis.call('pexpire', in_progress .. id, details.hold)
+  else
+    redis.call('del', in_progress .. id)
+  end
+  if redis.call('del', failed_job .. id) == 1 then redis.pcall('zrem', failed, id) end
+  local stored = px == '' or redis.pcall('set', result .. id, value,
+    unpack(px == '0' and {} or {'PX', px}))
+  if what == 'failed' and tonumber(keep_failed) > 0 then
+    redis.pcall('zadd', failed, now, id)
+    redis.call('hset', failed_job .. id,
+      'task', details.task, 'job', type(payload) == 'string' and payload or '',
+      'tries', try,
+      'error', details.error, 'traceback', details.traceback,
+      'reason', details.reason, 'st', details.st, 'ft', now)
+    redis.call('pexpire', failed_job .. id, keep_failed)
+    remember(id, try, details.error, keep_failed)
+  elseif try ~= '1' then
+    redis.call('pexpire', errors .. id, tonumber(px) or 0)
+  end
+  if details.progress then
+    if px == '0' then
+      redis.call('persist', progress .. id)
+    else
+      redis.call('pexpire', progress .. id, tonumber(px) or 0)
+    end
+  end
+  redis.pcall('publish', done .. id, '')
+  return type(stored) == 'table' and stored.err and DROPPED or DONE
+end
+
+local function give_back(id, score, try)
+  redis.call('del', in_progress .. id)
+  redis.call('zadd', queue, score, id)
+  redis.call('pexpire', job .. id, keep)
+  redis.call('set', retry .. id, try, 'PX', keep)
+end
+
+local answers, any_failed = {}, false
+for i = 6, #ARGV, 9 do
+  local id, job_token, try, what, ms, value, px, details, lost = unpack(ARGV, i, i + 8)
+  details = details == '' and {} or cjson.decode(details)
+  local answer = DONE
+  local owner = whose(id, job_token, try)
+  if owner == GONE and lost ~= '' then
+    redis.call('del', unknown .. id)
+    redis.call('set', job .. id, lost, 'PX', keep)
+  end
+  if owner == LOST then
+    answer = LOST
+  elseif owner == GONE and lost == '' and what ~= 'complete' then
+    answer = SEND_AGAIN
+  elseif what == 'complete' or what == 'failed' then
+    answer = finish(id, try, what, details, value, px)
+    any_failed = any_failed or what == 'failed'
+  elseif what == 'release' then
+    give_back(id, ms, try - 1)
+  elseif what == 'unknown' then
+    redis.call('pexpire', unknown .. id, keep)
+    redis.pcall('set', unknown .. id, now, 'NX', 'PX', keep)
+    local since = tonumber(redis.pcall('get', unknown .. id)) or now
+    if now - since >= tonumber(ms) then
+      answer = REFUSED
+    else
+      give_back(id, now + unknown_pause, try - 1)
+    end
+  else
+    give_back(id, now + ms, try)
+    redis.call('pexpire', job .. id, keep + ms)
+    redis.call('pexpire', retry .. id, keep + ms)
+    remember(id, try, details.error, keep + ms)
+  end
+  answers[#answers + 1] = answer
+end
+
+if any_failed then
+  redis.pcall('zremrangebyscore', failed, '-inf', now - keep_failed)
+  local beyond = (tonumber(redis.pcall('zcard', failed)) or 0) - max_failed
+  if beyond > 0 then
+    for _, id in ipairs(redis.call('zrange', failed, 0, beyond - 1)) do
+      redis.call('del', failed_job .. id)
+    end
+    redis.call('zremrangebyrank', failed, 0, beyond - 1)
+  end
+end
+redis.pcall('set', last_ends, token .. cjson.encode(answers), 'PX', keep)
+return answers

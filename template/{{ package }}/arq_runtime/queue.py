@@ -1,0 +1,201 @@
+"""The queues of a project: what client, operations, command and page are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from arq import ArqRedis
+from arq.cron import CronJob
+from arq.utils import import_string
+from arq.worker import Function
+
+from .scripts import Script, run_script
+from .serializer import Serializer
+from .server import Server
+
+Task = Callable[..., Any]
+Coro = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class Queue:
+    """A queue: its name, its server, and the tasks that its settings classes have."""
+
+    def __init__(self, name: str, server: Server) -> None:
+        self.name = name
+        self.server = server
+        self.settings_classes: list[type] = []
+        self._known: tuple[list[Any], dict[str, Task]] = [], {}
+
+    @property
+    def serializer(self) -> Serializer:
+        """How its jobs are written."""
+        return self.server.serializer
+
+    def tasks(self) -> dict[str, Task]:
+        """The tasks by name; looked up anew whenever one has been added."""
+        registered: list[Any] = []
+        for cls in self.settings_classes:
+            registered += getattr(cls, "functions", ())
+            registered += getattr(cls, "cron_jobs", None) or ()
+        if self._known[0] != registered:
+            self._known = registered, dict(map(_named, registered))
+        return self._known[1]
+
+    def name_of(self, task: Task) -> str:
+        """The name of a task here; empty when it is not known here."""
+        return next((name for name, it in self.tasks().items() if it is task), "")
+
+    async def redis(self) -> ArqRedis:
+        """The client's connections in the running event loop."""
+        return (await self.server.pool()).redis
+
+    async def run(
+        self, script: Script, keys: Iterable[str], values: Iterable[Any]
+    ) -> Any:
+        """Run a script within the deadline of a call; must do no harm when run twice.
+
+        Raises:
+            QueueUnavailableError, redis.exceptions.RedisError: As Server.call.
+        """
+        return await self.server.call(run_script, script, [*keys], [*values])
+
+
+class Queues:
+    """The queues of a project, by name: the default one, and one for each class.
+
+    Args:
+        default: The one that calls use unless they say otherwise.
+        tasks_module: Where the project's worker settings are, to be imported with the
+            first call that needs them.
+        external: Names of queues that another service's workers serve: what is sent
+            there is not checked.
+    """
+
+    def __init__(
+        self, default: Queue, tasks_module: str = "", external: Iterable[str] = ()
+    ) -> None:
+        self.default = default
+        self.external = frozenset(external)
+        self._tasks_module = tasks_module
+        self._by_name = {default.name: default}
+
+    def register(self, settings_class: Any) -> None:
+        """Take in worker settings: their queue, their tasks, their server."""
+        name: str = settings_class.queue_name
+        if name not in self._by_name:
+            self._by_name[name] = Queue(name, self._server_of(settings_class))
+        self._by_name[name].settings_classes.append(settings_class)
+
+    def _server_of(self, settings_class: Any) -> Server:
+        default = self.default.server
+        where = getattr(settings_class, "redis_settings", default.redis_settings)
+        for queue in self._by_name.values():
+            if queue.server.redis_settings == where:
+                return queue.server
+        return Server(
+            where, default.serializer, settings_class.queue_name, default._unavailable
+        )
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop."""
+        for server in {queue.server for queue in self._by_name.values()}:
+            await server.close()
+
+    def load(self) -> None:
+        """Import the project's tasks, once.
+
+        Raises:
+            Exception: Whatever the module raises.
+        """
+        if self._tasks_module:
+            import_module(self._tasks_module)
+            self._tasks_module = ""
+
+    def known(self) -> list[Queue]:
+        """All that are known here, the default one first."""
+        return [*self._by_name.values()]
+
+    def get(self, name: str | None) -> Queue:
+        """The queue of this name, the default one without.
+
+        Any name will do: whoever looks up, does not send.
+        """
+        if name is None:
+            return self.default
+        self.load()
+        return self._by_name.get(name) or Queue(name, self.default.server)
+
+    def to_send(self, function: str | Task, name: str | None) -> Queue:
+        """The queue that a call of the task goes to.
+
+        Raises:
+            ValueError: There is no such queue; or several queues have the task, and
+                none of them is the default one.
+        """
+        self.load()
+        if name is not None:
+            queue = self._by_name.get(name)
+            if queue is None:
+                if name not in self.external and any(self.default.settings_classes):
+                    raise ValueError(
+                        f"no queue {name!r}{_instead(name, self._by_name)}; it has "
+                        "no worker settings, and is not among external_queues"
+                    )
+                queue = Queue(name, self.default.server)
+            return queue
+        owners = [
+            queue
+            for queue in self._by_name.values()
+            if (
+                function in queue.tasks()
+                if isinstance(function, str)
+                else queue.name_of(function)
+            )
+        ]
+        if not owners and any(queue.tasks() for queue in self._by_name.values()):
+            known = {task for queue in self._by_name.values() for task in queue.tasks()}
+            name = function if isinstance(function, str) else function.__qualname__
+            raise ValueError(f"no task {name!r}{_instead(name, known)}")
+        if self.default in owners or not owners:
+            return self.default
+        if len(owners) > 1:
+            names = ", ".join(repr(queue.name) for queue in owners)
+            raise ValueError(
+                f"{function!r} is a task of several queues: say _queue_name={names}"
+            )
+        return owners[0]
+
+    def find(self, queue: Queue, function: str | Task) -> tuple[str, Task | None]:
+        """The task's name on the queue; and the task, where it can be known.
+
+        Raises:
+            ValueError: The queue has no such task.
+        """
+        known = queue.tasks()
+        if isinstance(function, str):
+            name = function
+        else:
+            name = queue.name_of(function) or function.__qualname__
+        if known and name not in known:
+            raise ValueError(
+                f"no task {name!r} on queue {queue.name!r}{_instead(name, known)}"
+            )
+        return name, known.get(name) if isinstance(function, str) else function
+
+
+def _instead(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there is {', '.join(sorted(known))}"
+
+
+def _named(function: Any) -> tuple[str, Task]:
+    if isinstance(function, Function | CronJob):
+        return function.name, function.coroutine
+    if isinstance(function, str):
+        return function, import_string(function)
+    return function.__qualname__, function

@@ -1,0 +1,70 @@
+"""Is the worker alive, is it ready? In a few milliseconds, for a container's probes.
+
+    python core/arq_runtime/worker/alive.py          # its event loop answers
+    python core/arq_runtime/worker/alive.py --ready  # and Redis answered it lately
+
+Exits with 0 where each worker of this host, or container, is; else with 1 and a line.
+A worker writes a small file each second, and this reads it, without importing more than
+it needs. The files are in a directory of TMPDIR, under the workers' process ids.
+"""
+
+import os
+import sys
+import time
+
+#: Seconds without a sign of life after which a worker is taken for dead.
+SILENCE_S = 30
+
+
+class LifeSign:
+    """The file of this process."""
+
+    def __init__(self) -> None:
+        self._path = os.path.join(_directory(), str(os.getpid()))
+
+    def write(self, redis_silence_s: float) -> None:
+        """Say that the event loop answers, and for how long Redis has not.
+
+        Raises:
+            OSError: There is no room, or it may not.
+        """
+        os.makedirs(_directory(), mode=0o700, exist_ok=True)
+        with open(f"{self._path}.new", "w") as file:
+            file.write(str(time.time() - redis_silence_s))
+        os.replace(f"{self._path}.new", self._path)
+
+    def delete(self) -> None:
+        """The worker ends."""
+        if os.path.exists(self._path):
+            os.unlink(self._path)
+
+
+def _directory() -> str:
+    root = os.environ.get("TMPDIR") or "/tmp"
+    return os.path.join(root, f"arq-workers-{os.getuid()}")
+
+
+def problem(*, is_ready: bool) -> str:
+    """What is wrong with the workers of this host, in one line; empty if nothing."""
+    now, found = time.time(), 0
+    directory = _directory()
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    for pid in filter(str.isdigit, names):
+        path = os.path.join(directory, pid)
+        if not os.path.exists(f"/proc/{pid}") and os.path.isdir("/proc"):
+            os.unlink(path)  # it was killed
+            continue
+        found += 1
+        silence = now - os.stat(path).st_mtime
+        if silence > SILENCE_S:
+            return f"worker {pid} has given no sign of life for {silence:.0f} s"
+        with open(path) as file:
+            away = now - float(file.read())
+        if is_ready and away > SILENCE_S:
+            return f"worker {pid} has not reached Redis for {away:.0f} s"
+    return "" if found else "no worker runs here"
+
+
+if __name__ == "__main__":
+    if text := problem(is_ready="--ready" in sys.argv[1:]):
+        sys.exit(text)

@@ -1,0 +1,196 @@
+"""Cron jobs: when each is next due, and that it is enqueued once over all workers."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+from uuid import uuid4
+
+from arq import ArqRedis
+from arq.constants import default_queue_name
+from arq.cron import CronJob, next_cron
+from arq.jobs import serialize_job
+from arq.utils import timestamp_ms, to_unix_ms
+
+from ..connection import UNREACHABLE
+from ..keys import CRON
+from ..scripts import run_script, script
+
+_RANGES = {
+    "month": (1, 12),
+    "day": (1, 31),
+    "weekday": (0, 6),
+    "hour": (0, 23),
+    "minute": (0, 59),
+    "second": (0, 59),
+    "microsecond": (0, 999_999),
+}
+_WEEKDAYS = ("mon", "tues", "wed", "thurs", "fri", "sat", "sun")
+
+
+def check(job: CronJob) -> None:
+    """Is there a time at which it is due?
+
+    Raises:
+        TypeError, ValueError: A value cannot be; names it and the cron job.
+    """
+    for name, (first, last) in _RANGES.items():
+        value = getattr(job, name)
+        values = value if isinstance(value, set | frozenset | list | tuple) else [value]
+        for one in values:
+            if one is None or (name == "weekday" and one in _WEEKDAYS):
+                continue
+            if isinstance(one, bool) or not isinstance(one, int):
+                raise TypeError(
+                    f"cron job {job.name!r}: {name}={value!r} must be an integer or a "
+                    "set of integers"
+                )
+            if not first <= one <= last:
+                raise ValueError(
+                    f"cron job {job.name!r}: {name}={value!r} must be from {first} to "
+                    f"{last}"
+                )
+        if not values:
+            raise ValueError(f"cron job {job.name!r}: {name}={value!r} is never")
+    months, days = _set_of(job.month), _set_of(job.day)
+    longest = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
+    if days and min(days) > max(longest.get(m, 31) for m in months or range(1, 13)):
+        raise ValueError(
+            f"cron job {job.name!r}: month={job.month!r} never has day={job.day!r}"
+        )
+
+
+def _set_of(value: Any) -> set[int]:
+    return (
+        set()
+        if value is None
+        else set(value)
+        if not isinstance(value, int)
+        else {value}
+    )
+
+
+def next_time(job: CronJob, after: datetime, zone: tzinfo) -> datetime:
+    """When a cron job is next due, in UTC.
+
+    Where clocks are put back, an hour comes twice: a job of any hour runs in both, one
+    of fixed hours in the first. Where they are put forward, one of fixed hours that
+    fall into the gap runs as late after the gap as it would have been within it.
+    """
+    after = after.astimezone(UTC)
+    if job.hour is not None:
+        naive = _local(after, zone)
+        while True:
+            naive = _next(job, naive)
+            due = naive.replace(tzinfo=zone).astimezone(UTC)
+            if due > after:
+                return due
+    offset = after.astimezone(zone).utcoffset() or timedelta()
+    due = (_next(job, _local(after, zone)) - offset).replace(tzinfo=UTC)
+    change = _change_between(after, due, zone)
+    if change is None:
+        return due
+    # As many local times again, with the offset that is valid from then on.
+    start = _local(change, zone)
+    offset = change.astimezone(zone).utcoffset() or timedelta()
+    return (_next(job, start - timedelta(seconds=1)) - offset).replace(tzinfo=UTC)
+
+
+def _next(job: CronJob, after: datetime) -> datetime:
+    due: datetime = next_cron(
+        after,
+        month=job.month,
+        day=job.day,
+        weekday=job.weekday,
+        hour=job.hour,
+        minute=job.minute,
+        second=job.second,
+        microsecond=job.microsecond,
+    )
+    return due
+
+
+def _local(time: datetime, zone: tzinfo) -> datetime:
+    return time.astimezone(zone).replace(tzinfo=None, fold=0)
+
+
+def _change_between(first: datetime, last: datetime, zone: tzinfo) -> datetime | None:
+    """When the clocks of a zone are changed between two times, if they are."""
+    before = first.astimezone(zone).utcoffset()
+    step = timedelta(days=1)
+    here = first
+    while here < last:
+        there = min(here + step, last)
+        if there.astimezone(zone).utcoffset() != before:
+            while there - here > timedelta(seconds=1):
+                middle = here + (there - here) / 2
+                if middle.astimezone(zone).utcoffset() == before:
+                    here = middle
+                else:
+                    there = middle
+            return there.replace(microsecond=0)
+        here = there
+    return None
+
+
+class Schedule:
+    """Enqueues the cron jobs of a worker.
+
+    Args:
+        jobs: The cron jobs.
+        queue: The queue's name.
+        zone: Their time zone.
+        keep_ms: Milliseconds after which a run that has not started is dropped.
+        serializer: arq's job_serializer.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[CronJob],
+        queue: str,
+        zone: tzinfo,
+        keep_ms: int,
+        serializer: Any,
+    ) -> None:
+        self._jobs = jobs
+        self._queue = queue
+        self._zone = zone
+        self._keep_ms = keep_ms
+        self._serializer = serializer
+
+    async def run(self, redis: ArqRedis, now: datetime, window: timedelta) -> int:
+        """Enqueue the runs that are due soon; of several that were missed, the last.
+
+        Returns:
+            How many were enqueued, by whomever.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: Redis is away; nothing is skipped.
+        """
+        count = 0
+        for job in self._jobs:
+            if job.next_run is None:
+                at_once = job.run_at_startup
+                job.next_run = now if at_once else next_time(job, now, self._zone)
+            while (due := job.next_run) < now + window:
+                job.next_run = next_time(job, due, self._zone)
+                if job.next_run > now - window:
+                    try:
+                        await self._enqueue(redis, job, due)
+                    except UNREACHABLE:
+                        job.next_run = due
+                        raise
+                    count += 1
+        return count
+
+    async def _enqueue(self, redis: ArqRedis, job: CronJob, due: datetime) -> None:
+        due_ms = to_unix_ms(due)
+        run = f"{job.job_id or job.name}:{due_ms}"
+        # Jobs of all queues share their keys, and arq's queue has plain ids.
+        prefix = "" if self._queue == default_queue_name else f"{self._queue}:"
+        job_id = job.job_id or (prefix + run if job.unique else uuid4().hex)
+        payload = serialize_job(
+            job.name, (), {}, None, timestamp_ms(), serializer=self._serializer
+        )
+        keys = [self._queue, f"{self._queue}{CRON}{run}"]
+        values = [job_id, due_ms, self._keep_ms, payload, int(job.unique)]
+        await run_script(redis, script("cron"), keys, values)

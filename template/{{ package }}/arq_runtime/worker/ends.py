@@ -1,0 +1,197 @@
+"""How tries end: results, failures and retries are recorded, in batches."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from arq import ArqRedis
+
+from ..connection import UNREACHABLE
+from ..keys import ENDS, FAILED
+from ..scripts import run_script, script
+from .job import ClaimedJob, End
+from .outages import Outages
+
+logger = logging.getLogger("arq.worker")
+
+#: What lua/finish.lua answers for each end.
+LOST, DONE, DROPPED, REFUSED, SEND_AGAIN = range(5)
+
+#: The pause of a job whose task is not known, in milliseconds.
+UNKNOWN_PAUSE_MS = 5_000
+#: How many failed jobs of a queue are kept.
+MAX_FAILED = 10_000
+#: How much is recorded in one round trip: ends, and bytes unless one alone has more.
+BATCH_ENDS, BATCH_BYTES = 100, 1 << 20
+#: How often a result that Redis takes from nobody is sent before it is dropped.
+LARGE_TRIES = 3
+
+_FINISH = script("lease", "finish")
+
+#: An end to be recorded; the future has then what lua/finish.lua answers.
+_Finished = tuple[asyncio.Future[int], ClaimedJob, End]
+
+
+class Ends:
+    """Records the ends of a worker's jobs.
+
+    Args:
+        worker_id: Whose they are.
+        queue: The queue's name.
+        keep_ms: Milliseconds for which a job is kept that waits for another try.
+        keep_failed_s: Seconds for which a failed job is kept; 0 keeps none.
+        let_go: Called with each job whose end is recorded.
+    """
+
+    def __init__(
+        self,
+        worker_id: str,
+        queue: str,
+        *,
+        keep_ms: int,
+        keep_failed_s: float,
+        let_go: Callable[[ClaimedJob], None],
+    ) -> None:
+        self._queue = queue
+        self._key = queue + ENDS + worker_id
+        self._keep_ms = keep_ms
+        self._keep_failed_s = keep_failed_s
+        self._let_go = let_go
+        self._finished: list[_Finished] = []  # and not yet recorded
+        self._flushing: asyncio.Task[None] | None = None
+        self._large = asyncio.Lock()
+        self._recording: set[asyncio.Task[None]] = set()
+
+    def open(self, redis: ArqRedis, outages: Outages) -> None:
+        """Use these connections."""
+        self._redis = redis
+        self._outages = outages
+        self._loop = asyncio.get_running_loop()
+
+    async def finish(self, job: ClaimedJob, end: End) -> int:
+        """Record the end of a try, together with those that end at the same time.
+
+        Returns:
+            LOST, DONE, DROPPED (its result: there is no room for it) or REFUSED.
+        """
+        answer = await asyncio.shield(self.finish_soon(job, end))
+        if answer == SEND_AGAIN:
+            job.lost = True
+            answer = await asyncio.shield(self.finish_soon(job, end))
+        return answer
+
+    def finish_soon(self, job: ClaimedJob, end: End) -> asyncio.Future[int]:
+        """Begin to record the end of a try."""
+        recorded: asyncio.Future[int] = self._loop.create_future()
+        finished = recorded, job, end
+        if _size(finished) > BATCH_BYTES:
+            recording = self._loop.create_task(self._record_large(finished))
+            self._recording.add(recording)
+            recording.add_done_callback(self._recording.discard)
+            return recorded
+        self._finished.append(finished)
+        if self._flushing is None or self._flushing.done():
+            self._flushing = self._loop.create_task(self._flush())
+        return recorded
+
+    @property
+    def unrecorded(self) -> int:
+        """How many ends are not yet recorded."""
+        return len(self._finished) + len(self._recording)
+
+    async def recorded(self) -> None:
+        """Wait until all that has ended is recorded."""
+        tasks = [*self._recording, *([self._flushing] if self._flushing else [])]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def give_back(
+        self, jobs: Iterable[ClaimedJob], end_of: Callable[[ClaimedJob], End]
+    ) -> None:
+        """Give back jobs, and wait until that is recorded."""
+        finished = {id(job) for _, job, _ in self._finished}
+        for job in jobs:
+            if id(job) not in finished:
+                self.finish_soon(job, end_of(job))
+        await self.recorded()
+
+    async def _flush(self) -> None:
+        while self._finished:
+            batch, size = 0, 0
+            for finished in self._finished[:BATCH_ENDS]:
+                size += _size(finished)
+                if batch and size > BATCH_BYTES:
+                    break
+                batch += 1
+            await self._record(self._finished[:batch])
+            del self._finished[:batch]
+
+    async def _record_large(self, finished: _Finished) -> None:
+        """Record an end whose result may be more than Redis, or the network, takes.
+
+        One at a time, and beside the others: it holds up none of them.
+        """
+        async with self._large:
+            for _ in range(LARGE_TRIES):
+                try:
+                    answers = await self._send([finished], uuid4().hex)
+                except UNREACHABLE:
+                    await self._wait_out(
+                        self._redis.time
+                    )  # is it Redis, or the result?
+                else:
+                    return self._note_recorded([finished], answers)
+        recorded, job, end = finished
+        logger.warning("Redis does not take the result of %s: it is not kept", job.ref)
+        end.result, end.keep_result_ms = None, ""
+        await self._record([(recorded, job, end)])
+
+    async def _record(self, batch: list[_Finished]) -> None:
+        try:
+            answers = await self._wait_out(partial(self._send, batch, uuid4().hex))
+        except UNREACHABLE as exc:  # in burst mode
+            answers = [exc] * len(batch)
+        self._note_recorded(batch, answers)
+
+    async def _wait_out(self, step: Callable[[], Awaitable[Any]]) -> Any:
+        return await self._outages.wait_out(self._redis, step, is_first=False)
+
+    def _note_recorded(self, batch: list[_Finished], answers: list[Any]) -> None:
+        for (recorded, job, _), answer in zip(batch, answers, strict=True):
+            if answer != SEND_AGAIN or job.lost:
+                self._let_go(job)
+            if isinstance(answer, BaseException):
+                recorded.set_exception(answer)
+                continue
+            if not recorded.done():
+                recorded.set_result(answer)
+            if answer == LOST:
+                logger.warning("%s was run by another worker, too: dropped", job.ref)
+            if answer == DROPPED:
+                logger.warning("No room in Redis for the result of %s", job.ref)
+
+    async def _send(self, batch: list[_Finished], token: str) -> Any:
+        values: list[Any] = [
+            token,
+            self._keep_ms,
+            int(self._keep_failed_s * 1000),
+            MAX_FAILED,
+            UNKNOWN_PAUSE_MS,
+        ]
+        for _, job, end in batch:
+            details = json.dumps(end.details) if end.details else b""
+            lost = job.payload or b"" if job.lost and end.what != "complete" else b""
+            values += [job.id, job.token, job.job_try, end.what, end.ms]
+            values += [end.result or b"", end.keep_result_ms, details, lost]
+        keys = [self._queue, self._queue + FAILED, self._key]
+        return await run_script(self._redis, _FINISH, keys, values)
+
+
+def _size(finished: _Finished) -> int:
+    _, job, end = finished
+    size = len(end.result or b"")
+    return size + len(job.payload or b"") if job.lost else size

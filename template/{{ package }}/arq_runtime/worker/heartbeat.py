@@ -1,0 +1,65 @@
+"""What a worker says of itself: that it lives, and what it does."""
+
+import json
+import os
+import socket
+import subprocess
+from typing import Any
+
+from arq import ArqRedis
+
+from ..keys import FAILED, QUEUES, WORKER, WORKERS
+
+
+async def record(
+    redis: ArqRedis,
+    queue: str,
+    about: dict[str, Any],
+    *,
+    now_ms: int,
+    keep_ms: int,
+    keep_queue_ms: int,
+    keep_failed_s: float,
+) -> None:
+    """Note a worker, and drop those that have not been noted for long.
+
+    Args:
+        redis: The connections.
+        queue: The queue's name.
+        about: What the worker says of itself; its `id` is there.
+        now_ms: Redis' time, in milliseconds since 1970.
+        keep_ms: After how many milliseconds a worker is no longer listed.
+        keep_queue_ms: After how many a queue is not.
+        keep_failed_s: After how many seconds failed jobs are gone.
+    """
+    workers, worker_id = queue + WORKERS, about["id"]
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.zadd(workers, {worker_id: now_ms})
+        pipe.zremrangebyscore(workers, "-inf", now_ms - keep_ms)
+        pipe.pexpire(workers, keep_ms)
+        pipe.zadd(QUEUES, {queue: now_ms})
+        pipe.zremrangebyscore(QUEUES, "-inf", now_ms - keep_queue_ms)
+        pipe.zremrangebyscore(queue + FAILED, "-inf", now_ms - keep_failed_s * 1000)
+        pipe.set(queue + WORKER + worker_id, json.dumps(about), px=keep_ms)
+        await pipe.execute()
+
+
+async def forget(redis: ArqRedis, queue: str, worker_id: str, *keys: str) -> None:
+    """Drop a worker that ends, and these keys."""
+    await redis.zrem(queue + WORKERS, worker_id)
+    await redis.delete(queue + WORKER + worker_id, *keys)
+
+
+def host_and_process() -> dict[str, Any]:
+    """Where this worker runs."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def git_version() -> str:
+    """The commit of the code, for the list of workers; empty outside of git."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,85 @@
+"""How arq's command line comes to run this worker: the one place that patches arq."""
+
+import asyncio
+import logging
+import shlex
+import signal
+import sys
+from typing import Any
+
+import arq.cli
+import arq.worker
+import click
+from arq.connections import RedisSettings
+
+from ..connection import UNREACHABLE, address
+from ..values import error_text
+from .options import SETTINGS, WorkerOptions
+from .worker import Worker
+
+logger = logging.getLogger(__name__)
+
+_PARAMETERS = SETTINGS - {"queues"}
+
+
+def get_kwargs(settings_cls: Any) -> dict[str, Any]:
+    """arq's, which looks into the class alone, and finds nothing that is inherited."""
+    if isinstance(settings_cls, dict):
+        found = settings_cls
+    elif isinstance(settings_cls, type) and issubclass(settings_cls, WorkerOptions):
+        names = _PARAMETERS & {*dir(settings_cls)}
+        found = {name: getattr(settings_cls, name) for name in names}
+    else:
+        found = vars(settings_cls)
+    return {name: value for name, value in found.items() if name in _PARAMETERS}
+
+
+def check_health(settings_cls: Any) -> int:
+    """`arq --check`: 0 if the worker lives, 1 if not or if Redis is away for 3 s."""
+    options = get_kwargs(settings_cls)
+    names = ("redis_settings", "health_check_key", "queue_name")
+
+    async def check() -> int:
+        async with asyncio.timeout(3):
+            arguments: list[Any] = [options.get(name) for name in names]
+            return await arq.worker.async_check_health(*arguments)
+
+    try:
+        return asyncio.run(check())
+    except UNREACHABLE as exc:
+        where = address(options.get("redis_settings") or RedisSettings())
+        why = f"{where}: {error_text(exc)}"
+        logger.error("Health check failed, see ARQ_REDIS_URL: %s", why)
+        return 1
+
+
+async def watch_reload(path: str, settings_cls: Any) -> None:
+    """`arq --watch`: a process of its own that starts anew when a .py file changes.
+
+    Its running jobs are given back, and run again. With an error in a file it does not
+    start, until the next change.
+    """
+    from watchfiles import PythonFilter, run_process
+
+    options = click.get_current_context().params
+    command = [sys.executable, "-m", "arq", options["worker_settings"]]
+    if options["verbose"]:
+        command.append("--verbose")
+    if options["custom_log_dict"]:
+        command += ["--custom-log-dict", options["custom_log_dict"]]
+    # Not arun_process: on a signal it leaves the process behind. And the handler that
+    # asyncio.run has set would keep Ctrl-C from this one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run_process(
+        path,
+        target=shlex.join(command),
+        target_type="command",
+        watch_filter=PythonFilter(),
+    )
+
+
+def install() -> None:
+    """Have arq's command line, and its create_worker, use this worker."""
+    arq.worker.Worker = Worker  # type: ignore[misc]
+    arq.worker.get_kwargs = get_kwargs
+    vars(arq.cli).update(check_health=check_health, watch_reload=watch_reload)

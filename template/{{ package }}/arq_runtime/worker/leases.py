@@ -1,0 +1,256 @@
+"""The jobs that a worker holds: claimed, and renewed while they run.
+
+Keys and formats in Redis are arq's, so that its clients and workers can share the
+queue; what is added is in keys.py. What differs:
+
+- A claim takes as many due jobs as there are free slots, in one round trip.
+- A claim is a lease: a worker that is killed has its jobs run elsewhere when it ends.
+- A worker that has lost its lease cannot finish the job: its token is no longer there.
+- Time is that of Redis, whatever the clocks of workers and clients say.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from arq import ArqRedis
+from arq.constants import job_key_prefix
+from arq.utils import to_ms
+
+from ..keys import CLAIM, PAUSED
+from ..scripts import run_script, script
+from .job import ClaimedJob
+from .outages import Outages
+
+logger = logging.getLogger("arq.worker")
+
+#: What lua/renew.lua answers for each job.
+OTHERS, RENEWED, UNKNOWN = range(3)
+
+#: What goes in one round trip, in bytes, unless one job alone has more.
+BATCH_BYTES = 1 << 20
+#: How long other workers get to renew their leases after an outage, in seconds.
+OTHERS_S = 2.5
+
+_CLAIM = script("claim")
+_RENEW = script("lease", "renew")
+
+
+@dataclass(slots=True)
+class QueueState:
+    """What the last claim has told of the queue."""
+
+    length: int = 0
+    next_due_s: float = 0.0
+    abort_marks: int = 0
+    is_paused: bool = False
+
+
+class Leases:
+    """Claims jobs of a queue, and renews their leases.
+
+    Args:
+        worker_id: Who holds them.
+        queue: The queue's name.
+        lease_s: Seconds after which the jobs of a killed worker run elsewhere.
+        keep_ms: Milliseconds for which a job is kept that nobody renews.
+        apart_from: From this try on, a job whose worker was killed runs apart.
+        on_claimed: Called with each job that is claimed.
+        on_lost: Called with each that another worker has by now.
+    """
+
+    def __init__(
+        self,
+        worker_id: str,
+        queue: str,
+        *,
+        lease_s: float,
+        keep_ms: int,
+        apart_from: int,
+        on_claimed: Callable[[ClaimedJob], None],
+        on_lost: Callable[[ClaimedJob], None],
+    ) -> None:
+        self.worker_id = worker_id
+        self.queue = queue
+        self.lease_s = lease_s
+        self.keep_ms = keep_ms
+        self.apart_from = apart_from
+        self._on_claimed = on_claimed
+        self._on_lost = on_lost
+        self.held: dict[str, ClaimedJob] = {}
+        self.state = QueueState()
+        self._claiming: asyncio.Task[None] | None = None
+        self._token = uuid4().hex
+        self._offset_ms: int | None = None  # Redis' time when the event loop's is 0
+        # By the event loop's clock, in seconds:
+        self.answered_at = 0.0
+        self.renew_at = 0.0
+        self.claim_at = 0.0
+
+    def open(self, redis: ArqRedis, outages: Outages) -> None:
+        """Use these connections."""
+        self._redis = redis
+        self._outages = outages
+        self._loop = asyncio.get_running_loop()
+
+    # --- Time
+
+    @property
+    def is_new(self) -> bool:
+        """Has Redis never told its time?"""
+        return self._offset_ms is None
+
+    def now_ms(self) -> int:
+        """Redis' time, in milliseconds since 1970."""
+        return (self._offset_ms or 0) + to_ms(self._loop.time())
+
+    async def ask_time(self) -> None:
+        """Ask Redis for its time."""
+        seconds, microseconds = await self._redis.time()
+        self._note_time(seconds * 1000 + microseconds // 1000)
+
+    def _note_time(self, now_ms: int) -> None:
+        jump_ms = 0 if self.is_new else now_ms - self.now_ms()
+        self.answered_at = self._loop.time()
+        self._offset_ms = now_ms - to_ms(self.answered_at)
+        if jump_ms > to_ms(self.lease_s / 4):
+            self.renew_first()
+        if abs(jump_ms) > 5_000:
+            way = "forward" if jump_ms > 0 else "back: what is queued waits for it"
+            logger.warning("Redis' clock went %d s %s", abs(jump_ms) // 1000, way)
+
+    def renew_first(self) -> None:
+        """Leases may have run out: each worker renews its own before anyone claims."""
+        self.claim_at = self._loop.time() + OTHERS_S
+        self.renew_at = 0.0
+
+    # --- Claims
+
+    async def claim(self, free: int) -> None:
+        """Claim up to so many jobs, and learn how the queue does."""
+        if self._loop.time() < self.claim_at:
+            free = 0
+        # Not to be cancelled midway: it would hold jobs that nobody runs.
+        self._claiming = self._loop.create_task(self._claim(max(free, 0)))
+        await asyncio.shield(self._claiming)
+
+    async def claimed(self) -> None:
+        """Wait for a claim that is under way."""
+        if self._claiming:
+            await self._claiming
+
+    async def _claim(self, free: int) -> None:
+        valid_until_ms = 1 << 53
+        if not self.is_new:
+            # Until then no lease ends, even if none can be renewed in the meantime.
+            valid_until_ms = self.now_ms() + to_ms(self.lease_s / 4)
+        keys = [self.queue, self.queue + PAUSED, self.queue + CLAIM + self.worker_id]
+        may_apart = not any(job.apart for job in self.held.values())
+        values = [
+            *(self._token, free, to_ms(self.lease_s), self.keep_ms, valid_until_ms),
+            *(BATCH_BYTES, self.apart_from, int(may_apart)),
+        ]
+        answer = await run_script(self._redis, _CLAIM, keys, values)
+        jobs, length, next_due_ms, abort_marks, is_paused, now_ms = answer
+        self._note_time(now_ms)
+        if is_paused != self.state.is_paused:
+            state = "paused" if is_paused else "resumed"
+            logger.info("Queue %s is %s", self.queue, state)
+        self.state = QueueState(
+            length, next_due_ms / 1000, abort_marks, bool(is_paused)
+        )
+        if jobs:
+            token, self._token = self._token, uuid4().hex
+            for job in jobs:
+                self._claimed(token, *job)
+
+    def _claimed(
+        self,
+        token: str,
+        id_: bytes,
+        score: bytes,
+        payload: bytes | int | None,
+        job_try: int,
+        aborted: int,
+        last_error: bytes | None,
+        apart: int,
+    ) -> None:
+        job = ClaimedJob(
+            id=id_,
+            token=token,
+            score=score,
+            payload=payload if isinstance(payload, bytes) else None,
+            job_try=job_try,
+            aborted=bool(aborted),
+            last_error=last_error,
+            apart=bool(apart),
+        )
+        if isinstance(payload, int):
+            job.size = payload
+        before = self.held.get(job.job_id)
+        if before is not None:
+            # Redis has forgotten the lease, after a jump of its clock or a failover,
+            # but the job runs here still.
+            before.token, before.job_try, before.cancelled = token, job_try, ""
+            logger.warning("%s was claimed again while it runs here", before.ref)
+            return
+        self.held[job.job_id] = job
+        self._on_claimed(job)
+
+    async def fetch(self, job: ClaimedJob) -> None:
+        """Get the job's content, where it was too large to come with the claim.
+
+        In parts, each of which has as long to arrive as any answer.
+        """
+        parts = []
+        for start in range(0, job.size, BATCH_BYTES):
+            part = await self._outages.wait_out(
+                self._redis,
+                partial(
+                    self._redis.getrange,
+                    job_key_prefix.encode() + job.id,
+                    start,
+                    start + BATCH_BYTES - 1,
+                ),
+                is_first=False,
+            )
+            parts.append(part)
+        job.payload = b"".join(parts)
+
+    def let_go(self, job: ClaimedJob) -> None:
+        """Hold a job no longer, unless it has been claimed anew."""
+        if self.held.get(job.job_id) is job:
+            del self.held[job.job_id]
+
+    async def renew(self) -> None:
+        """Renew the leases that are held, when it is time for that."""
+        now = self._loop.time()
+        jobs = list(self.held.values())
+        if now < self.renew_at:
+            return
+        if jobs:
+            values: list[Any] = [to_ms(self.lease_s), self.keep_ms]
+            for job in jobs:
+                values += [job.id, job.token, job.job_try]
+            answers = await run_script(self._redis, _RENEW, [self.queue], values)
+            self._note_renewed(jobs, answers)
+        self.renew_at = now + self.lease_s / 4
+
+    def _note_renewed(self, jobs: list[ClaimedJob], answers: list[int]) -> None:
+        lost = 0
+        for job, answer in zip(jobs, answers, strict=True):
+            if answer == UNKNOWN and not job.lost:
+                job.lost = True
+                lost += 1
+            if answer == OTHERS and self.held.get(job.job_id) is job:
+                self._on_lost(job)
+        if lost:
+            logger.warning(
+                "Redis has lost its data: %d jobs that run here are no longer known to "
+                "it; they go on",
+                lost,
+            )

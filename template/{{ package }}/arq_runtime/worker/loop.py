@@ -1,0 +1,316 @@
+"""The worker's main loop. No error of Redis and none of a task ends it.
+
+A job's way: this loop -> Leases.claim -> Runner.run -> the task -> Ends.finish.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any
+from uuid import uuid4
+
+import arq.worker
+from arq.connections import log_redis_info
+from redis.exceptions import RedisError, ResponseError
+
+from ..connection import connect
+from ..scripts import run_script, script
+from .alive import LifeSign
+from .cron import Schedule
+from .ends import DONE, DROPPED, LOST, REFUSED, Ends
+from .job import ClaimedJob, Context, End, FailureHook
+from .leases import Leases
+from .observers.observer import Observer, Observers
+from .outages import HopelessError, Outages, is_cancelled
+from .runner import Runner, RunOptions
+from .threads import Threads
+from .wakeups import listen
+
+logger = logging.getLogger("arq.worker")
+
+
+class Loop(arq.worker.Worker):
+    """arq's worker with a main loop of its own. Times are in seconds.
+
+    Args:
+        lease: After which the jobs of a killed worker run elsewhere.
+        keep_failed: For how long a failed job is kept; 0 keeps none.
+        retry_delay: Before the second try.
+        on_failure: Called as `on_failure(ctx, exc)` once a job has failed for good.
+        observers: What watches the jobs.
+        options: As arq.Worker.
+    """
+
+    def __init__(
+        self,
+        functions: Sequence[Any] = (),
+        *,
+        lease: float = 60,
+        keep_failed: float = 30 * 24 * 3600,
+        retry_delay: float = 10,
+        on_failure: FailureHook | None = None,
+        observers: Sequence[Observer] = (),
+        **options: Any,
+    ) -> None:
+        self._wake = asyncio.Event()
+        self._life_sign = LifeSign()
+        self.threads = Threads(options.get("max_jobs", 10), self._wake.set)
+        tasks = [self.threads.as_coroutine(task) for task in functions]
+        super().__init__(tasks, **options)
+        self.retry_delay_s = retry_delay
+        self.on_failure = on_failure
+        self.observers = Observers(observers)
+        self.started_ms = 0
+        self.keep_failed_s = keep_failed
+        self.worker_id = uuid4().hex
+        self.leases = Leases(
+            self.worker_id,
+            self.queue_name,
+            lease_s=lease,
+            keep_ms=self.expires_extra_ms,
+            apart_from=max(2, self.max_tries),
+            on_claimed=self._start,
+            on_lost=self._lease_is_lost,
+        )
+        self.ends = Ends(
+            self.worker_id,
+            self.queue_name,
+            keep_ms=self.expires_extra_ms,
+            keep_failed_s=keep_failed,
+            let_go=self.leases.let_go,
+        )
+        self.schedule = Schedule(
+            self.cron_jobs,
+            self.queue_name,
+            self.timezone or UTC,
+            self.expires_extra_ms,
+            self.job_serializer,
+        )
+
+    def _open(self) -> None:
+        """Make what depends on the running event loop, and on the last settings."""
+        self.loop = asyncio.get_running_loop()
+        if self._pool is None:
+            assert self.redis_settings is not None
+            self._pool = connect(
+                self.redis_settings,
+                job_serializer=self.job_serializer,
+                job_deserializer=self.job_deserializer,
+                socket_timeout=5,
+                default_queue_name=self.queue_name,
+                expires_extra_ms=self.expires_extra_ms,
+            )
+        self.outages = Outages(
+            self.redis_settings,
+            is_patient=not self.burst,
+            on_long=self.leases.renew_first,
+            long_s=self.leases.lease_s / 2,
+        )
+        self.leases.open(self.pool, self.outages)
+        self.ends.open(self.pool, self.outages)
+        options = RunOptions(
+            queue=self.queue_name,
+            job_timeout=self.job_timeout_s,
+            max_tries=self.max_tries,
+            retry_delay=self.retry_delay_s,
+            retry_jobs=self.retry_jobs,
+            keep_result=self.keep_result_s,
+            keep_result_forever=self.keep_result_forever,
+            allow_abort=self.allow_abort_jobs,
+            log_results=self.log_results,
+            serializer=self.job_serializer,
+            deserializer=self.job_deserializer,
+            on_job_start=self.on_job_start,
+            on_job_end=self.on_job_end,
+            is_burst=self.burst,
+        )
+        self.runner = Runner(self.functions, self.observers, options, self._is_stopping)
+        self.job_tasks = self.runner.running
+
+    # --- Main loop
+
+    async def main(self) -> None:
+        """Run jobs until cancelled; in burst mode, until the queue is empty.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: In burst mode, when Redis is away.
+        """
+        self._open()
+        names = ", ".join(self.functions)
+        logger.info("Starting worker for %d functions: %s", len(self.functions), names)
+        async with asyncio.timeout(3 if self.burst else None):
+            await self._wait_out(self._greet)
+        self.ctx["redis"] = self.pool
+        for started in self.observers.started:
+            started(self.queue_name, [*self.functions])
+        if self.on_startup:
+            await self.on_startup(self.ctx)
+        listener = self.loop.create_task(
+            listen(self.pool, self.queue_name, lambda: self._free() > 0, self._wake)
+        )
+        self._tick(self.loop.time())
+        try:
+            while not is_cancelled():
+                await self._wait_out(self._poll_iteration)
+                if self.burst and await self._burst_is_over():
+                    return
+                await self._idle()
+            raise asyncio.CancelledError
+        finally:
+            self._ticking.cancel()
+            self._life_sign.delete()
+            while not listener.done():
+                listener.cancel()
+                await asyncio.wait([listener], timeout=1)
+
+    async def _wait_out(self, step: Any) -> None:
+        await self.outages.wait_out(self.pool, step, is_first=self.leases.is_new)
+
+    async def _greet(self) -> None:
+        await self.leases.ask_time()
+        with contextlib.suppress(ResponseError):
+            if (await self.pool.info("server")).get("redis_mode") == "cluster":
+                text = "it is a cluster, which this queue does not use"
+                raise HopelessError(self.outages.reason(RedisError(text)))
+        self.started_ms = self.leases.now_ms()
+        with contextlib.suppress(ResponseError):  # not every server has or allows INFO
+            await log_redis_info(self.pool, logger.info)
+
+    def _is_stopping(self) -> bool:
+        stopped = self.main_task is not None and self.main_task.cancelling() > 0
+        return stopped or not self.allow_pick_jobs
+
+    def _free(self) -> int:
+        return self.max_jobs - self.job_counter - self.threads.left
+
+    async def _poll_iteration(self) -> None:
+        """Do all that is to be done now: leases, claims, aborts, cron jobs, health."""
+        await self.leases.renew()
+        free = min(self._free(), self.queue_read_limit)
+        if self.burst and self.max_burst_jobs >= 0:
+            free = min(free, self.max_burst_jobs - self._jobs_started())
+        if not self.allow_pick_jobs:
+            free = 0
+        await self.leases.claim(free)
+        if self.leases.state.abort_marks and self.allow_abort_jobs and self.job_tasks:
+            await self._cancel_aborted_jobs()
+        await self.heart_beat()
+
+    async def _idle(self) -> None:
+        """Wait for new jobs, a free slot, or the time when there is something to do."""
+        seconds = self.poll_delay_s
+        if self._free() > 0:
+            seconds = min(seconds, self.leases.state.next_due_s)
+        if self.leases.held:
+            left = self.leases.renew_at - self.loop.time()
+            seconds = max(min(seconds, left), 0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _tick(self, due: float) -> None:
+        """Each second, tell whether a job has kept the event loop from running."""
+        blocked = self.loop.time() - due
+        if blocked > 2:
+            logger.warning(
+                "The event loop was blocked for %.0f s, with these jobs: %s. Blocking "
+                "code belongs in a plain `def` task, or in asyncio.to_thread",
+                blocked,
+                ", ".join(job.ref for job in self.leases.held.values()) or "none",
+            )
+        with contextlib.suppress(OSError):  # of the disk, which is no trouble of jobs
+            self._life_sign.write(self.loop.time() - self.leases.answered_at)
+        due = self.loop.time() + 1
+        self._ticking = self.loop.call_at(due, self._tick, due)
+
+    async def _burst_is_over(self) -> bool:
+        if 0 <= self.max_burst_jobs <= self._jobs_started():
+            await asyncio.gather(*self.tasks.values())
+            return True
+        state = self.leases.state
+        return (state.length == 0 or state.is_paused) and not self.tasks
+
+    # --- Jobs
+
+    def _start(self, job: ClaimedJob) -> None:
+        job_id = job.job_id
+        self.job_counter += 1
+        self.tasks[job_id] = task = self.loop.create_task(self._run_and_record(job))
+
+        def done(task: asyncio.Task[None]) -> None:
+            if self.tasks.get(job_id) is task:
+                del self.tasks[job_id]
+            self._wake.set()
+            if not task.cancelled() and (exc := task.exception()):
+                logger.error("The end of %s was not recorded", job.ref, exc_info=exc)
+                self.leases.let_go(job)  # it runs again when its lease ends
+
+        task.add_done_callback(done)
+
+    # Not called run_job: those who replace arq's, as Sentry does, expect another.
+    async def _run_and_record(self, job: ClaimedJob) -> None:
+        ctx = {**self.ctx, "job_id": job.job_id, "job_try": job.job_try}
+        ctx["score"] = job.due_ms
+        with contextlib.ExitStack() as stack:
+            try:
+                if job.size:
+                    await self.leases.fetch(job)
+                end = self.runner.begin(job, ctx)
+                if end is None:
+                    for around in self.observers.around:
+                        if (surroundings := around(job, self.queue_name)) is not None:
+                            stack.enter_context(surroundings)
+                    assert job.function is not None
+                    end = await self.runner.run(job, job.function, ctx)
+            finally:
+                self.job_counter -= 1
+                self._wake.set()
+            self._count(end)
+            answer = await self.ends.finish(job, end)
+            if answer == REFUSED:
+                end = self.runner.not_found(job)
+                self._count(end)
+                answer = await self.ends.finish(job, end)
+            await self._recorded(job, end, answer, ctx)
+
+    async def _recorded(
+        self, job: ClaimedJob, end: End, answer: int, ctx: Context
+    ) -> None:
+        """Tell those who want to know how a try has ended."""
+        if end.error is not None and answer in (DONE, DROPPED):
+            for failed in self.observers.failed:
+                failed(job, end.error)
+            await self.runner.call_hook(self.on_failure, job, ctx, end.error)
+        outcome = "lost" if answer == LOST else end.outcome
+        seconds = (self.leases.now_ms() - job.start_ms) / 1000
+        for ended in self.observers.ended:
+            ended(job, outcome, seconds)
+        await self.runner.call_hook(self.after_job_end, job, ctx)
+
+    def _count(self, end: End) -> None:
+        if end.what == "complete" and end.outcome == "complete":
+            self.jobs_complete += 1
+        elif end.what in ("complete", "failed"):
+            self.jobs_failed += 1
+        elif end.what != "unknown":
+            self.jobs_retried += 1
+
+    def _cancel(self, job_id: str, why: str) -> None:
+        task, job = self.tasks.get(job_id), self.leases.held.get(job_id)
+        if task is not None and job is not None and not job.cancelled:
+            job.cancelled = why
+            task.cancel()
+
+    def _lease_is_lost(self, job: ClaimedJob) -> None:
+        if job.job_id in self.job_tasks:
+            logger.warning("%s runs on another worker now: cancelled here", job.ref)
+            self._cancel(job.job_id, "lost")
+
+    async def _cancel_aborted_jobs(self) -> None:
+        ids = await run_script(self.pool, script("aborts"), [], [])
+        for job_id in {id_.decode(errors="backslashreplace") for id_ in ids}:
+            if job_id in self.job_tasks:
+                self._cancel(job_id, "abort")

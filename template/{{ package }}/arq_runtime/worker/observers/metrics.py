@@ -1,0 +1,58 @@
+"""Prometheus metrics of the worker, on a port of its host."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from ..job import ClaimedJob
+from .observer import Observer
+
+logger = logging.getLogger("arq.worker")
+
+JOBS = Counter(
+    "arq_jobs_total",
+    "Ends of tries: complete; retried, failed or timeout; aborted; expired, killed or "
+    "unknown (its task); released (by a stop), lost (to another worker)",
+    ["task", "outcome"],
+)
+DURATION = Histogram("arq_job_duration_seconds", "How long a try took", ["task"])
+RUNNING = Gauge("arq_jobs_running", "Jobs that run in this worker")
+QUEUED = Gauge("arq_jobs_queued", "Jobs in the queue, with the running ones", ["queue"])
+
+
+class Metrics(Observer):
+    """Counts and times what a worker does.
+
+    Args:
+        port: Where they are served; 0 serves none.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._tasks: Sequence[str] = ()
+
+    def started(self, queue: str, tasks: Sequence[str]) -> None:
+        """Serve the metrics, unless the port is taken."""
+        self._tasks = tasks
+        if self._port:
+            try:
+                start_http_server(self._port)
+            except OSError as exc:
+                logger.warning("No metrics on port %d: %s", self._port, exc)
+
+    def around(self, job: ClaimedJob, queue: str) -> AbstractContextManager[Any]:
+        """One more runs."""
+        return RUNNING.track_inprogress()
+
+    def ended(self, job: ClaimedJob, outcome: str, seconds: float) -> None:
+        """Count and time a try."""
+        name = job.function_name if job.function_name in self._tasks else "<unknown>"
+        JOBS.labels(name, outcome).inc()
+        DURATION.labels(name).observe(seconds)
+
+    def beat(self, queue: str, length: int) -> None:
+        """How long the queue is."""
+        QUEUED.labels(queue).set(length)

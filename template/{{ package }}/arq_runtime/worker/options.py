@@ -1,0 +1,121 @@
+"""What can be set for a worker, in tasks.py: the base of BaseWorkerSettings."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+from collections.abc import Callable, Sequence
+from datetime import UTC, tzinfo
+from typing import Any, ClassVar
+
+import arq.worker
+from arq.connections import RedisSettings
+from arq.constants import health_check_key_suffix
+from arq.cron import CronJob
+
+from ..keys import EXPIRES_MS
+from ..queue import Queues, Task
+from . import cron
+from .checks import check_settings
+from .job import FailureHook, Hook
+from .loop import Loop
+from .observers.logs import LogContext
+from .observers.observer import Observer
+from .observers.progress import Progress
+from .observers.sentry import Sentry
+from .observers.tracing import Tracing
+from .worker import Worker
+
+#: What watches the jobs wherever it is installed.
+OBSERVERS: tuple[Observer, ...] = (LogContext(), Sentry(), Tracing(), Progress())
+
+
+#: What a worker can be given: the arguments of arq's, and those added here.
+SETTINGS = {
+    name
+    for cls in (arq.worker.Worker, Loop, Worker)
+    for name, parameter in inspect.signature(cls).parameters.items()
+    if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+} | {"queues", "health_check_key"}
+
+
+def no_retry(*exceptions: type[BaseException]) -> Callable[[Task], Task]:
+    """Mark a task to fail at once, without another try, on these exceptions.
+
+    `no_retry(TimeoutError)` is for job_timeout, too. To never retry a task, register
+    it as `func(task, max_tries=1)`.
+    """
+
+    def mark(task: Task) -> Task:
+        task.__dict__["no_retry"] = exceptions
+        return task
+
+    return mark
+
+
+class WorkerOptions:
+    """Every argument of arq.Worker can be set; subclasses inherit. Times in seconds.
+
+    Raises:
+        TypeError, ValueError: As a class is defined: something in it cannot be.
+    """
+
+    #: Tasks: coroutine functions, arq.func(...), or plain functions, which run in
+    #: threads. A thread cannot be stopped: neither by job_timeout nor by an abort.
+    functions: ClassVar[Sequence[Any]] = ()
+    cron_jobs: ClassVar[Sequence[CronJob]] = ()
+    queue_name: ClassVar[str]
+    on_startup: ClassVar[Hook | None] = None
+    on_shutdown: ClassVar[Hook | None] = None
+    #: on_failure(ctx, exc), once a job has failed for good.
+    on_failure: ClassVar[FailureHook | None] = None
+
+    #: How many jobs run at the same time.
+    max_jobs: ClassVar[int] = 10
+    #: How long a job may run before it fails.
+    job_timeout: ClassVar[float] = 300
+    #: How often a job may fail. Cron jobs have arq's default of 1, unless set there.
+    max_tries: ClassVar[int] = 3
+    #: Before the second try; doubled for each further one, plus up to a quarter.
+    retry_delay: ClassVar[float] = 10
+    #: A killed worker's jobs run elsewhere after this time, however long jobs may take.
+    lease: ClassVar[float] = 60
+    #: On SIGTERM, how long running jobs may take to finish; then they are run again.
+    job_completion_wait: ClassVar[int] = 30
+    keep_result: ClassVar[float] = 3600
+    #: For how long a job that failed for good can be looked at and tried again.
+    keep_failed: ClassVar[float] = 30 * 24 * 3600
+    allow_abort_jobs: ClassVar[bool] = True
+    #: Of the cron jobs.
+    timezone: ClassVar[tzinfo] = UTC
+    health_check_interval: ClassVar[float] = 15
+    #: How often to look for jobs that are due, besides those that enqueue announces.
+    poll_delay: ClassVar[float] = 0.5
+    expires_extra_ms: ClassVar[int] = EXPIRES_MS
+
+    redis_settings: ClassVar[RedisSettings]
+    job_serializer: ClassVar[Callable[[dict[str, Any]], bytes]]
+    job_deserializer: ClassVar[Callable[[bytes], dict[str, Any]]]
+    #: `arq --check` looks for it; by default one for each queue and host.
+    health_check_key: ClassVar[str]
+    #: What watches the jobs: logs, traces, errors, metrics.
+    observers: ClassVar[Sequence[Observer]] = OBSERVERS
+    configure_logging: ClassVar[Callable[[bool], None] | None] = None
+
+    #: The project's queues; a subclass that has tasks is among them.
+    queues: ClassVar[Queues]
+
+    def __init_subclass__(cls) -> None:
+        own_key = vars(cls).get("health_check_key")
+        if not hasattr(cls, "queue_name"):
+            return
+        host_key = f"{cls.queue_name}{health_check_key_suffix}:{socket.gethostname()}"
+        cls.health_check_key = own_key or host_key
+        check_settings(cls, SETTINGS)
+        if "cron_jobs" not in vars(cls) and "queue_name" in vars(cls):
+            # A cron job belongs to the class that names it: else each queue runs it.
+            cls.cron_jobs = ()
+        for job in cls.cron_jobs:
+            cron.check(job)
+        if cls.functions or cls.cron_jobs:
+            cls.queues.register(cls)

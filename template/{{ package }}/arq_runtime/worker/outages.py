@@ -1,0 +1,128 @@
+"""Outages of Redis: they are waited out, and said in the log."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from arq import ArqRedis
+from arq.connections import RedisSettings
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from ..connection import UNREACHABLE, address, drop_replica
+from ..values import error_text
+from .job import LOGGED_ERROR_SIZE, clean
+
+logger = logging.getLogger("arq.worker")
+
+#: How often an outage is logged while it lasts, in seconds.
+LOG_EVERY = 30
+
+
+class HopelessError(Exception):
+    """Redis can be reached, and cannot be used; no waiting will mend that."""
+
+
+def _hopeless(exc: BaseException) -> str:
+    """What to do about an error that does not go away by itself; empty for others."""
+    text = str(exc)
+    if isinstance(exc, AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text:
+        return "correct the user and password in ARQ_REDIS_URL"
+    if isinstance(exc, NoPermissionError):
+        return "grant the Redis user what docs/production.md lists"
+    if "DB index is out of range" in text or "SELECT is not allowed" in text:
+        return "name a database that the server has, at the end of ARQ_REDIS_URL"
+    if "CROSSSLOT" in text or "cluster mode" in text:
+        return "use a Redis that is no cluster"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "trust its certificate: ?ssl_ca_certs=FILE in ARQ_REDIS_URL"
+    if "WRONG_VERSION_NUMBER" in text:
+        return "it does not speak TLS there: redis:// instead of rediss://"
+    return ""
+
+
+class Outages:
+    """Does a step as soon as Redis lets it be done.
+
+    Args:
+        redis_settings: Where it is; None where a pool was given.
+        is_patient: Else its errors are raised, as in burst mode.
+        on_long: Called after, and during, one that has lasted for long_s.
+        long_s: Seconds.
+    """
+
+    def __init__(
+        self,
+        redis_settings: RedisSettings | None,
+        *,
+        is_patient: bool,
+        on_long: Callable[[], None],
+        long_s: float,
+    ) -> None:
+        self._redis_settings = redis_settings
+        self._is_patient = is_patient
+        self._on_long = on_long
+        self._long_s = long_s
+        self._log_at = 0.0
+
+    async def wait_out(
+        self, redis: ArqRedis, step: Callable[[], Awaitable[Any]], *, is_first: bool
+    ) -> Any:
+        """Do a step, again until Redis lets it be done.
+
+        Args:
+            redis: The connections that the step uses.
+            step: What to do; may be done twice.
+            is_first: How long an outage has been is not known to a worker that was
+                started meanwhile.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: It is not patient.
+            HopelessError: It is the first step, and waiting would not mend it.
+        """
+        loop = asyncio.get_running_loop()
+        since, failed = loop.time(), False
+        long_at = since if is_first else since + self._long_s
+        while True:
+            try:
+                result = await step()
+            except UNREACHABLE as exc:
+                if not self._is_patient:
+                    raise
+                if is_first and (remedy := _hopeless(exc)):
+                    raise HopelessError(f"{self.reason(exc)}: {remedy}") from None
+                failed = True
+                if loop.time() >= self._log_at:
+                    self._log_at = loop.time() + LOG_EVERY
+                    why = self.reason(exc)
+                    logger.error("Waiting for Redis, see ARQ_REDIS_URL: %s", why)
+                if is_cancelled():
+                    raise asyncio.CancelledError from exc
+                await drop_replica(redis, exc)
+                if loop.time() > long_at:
+                    self._on_long()
+                await asyncio.sleep(0.5)
+            else:
+                if failed and self._log_at:
+                    self._log_at = 0.0
+                    away = loop.time() - since
+                    logger.info("Redis is back, after %.0f s", away)
+                # Also where the step itself has taken so long.
+                if loop.time() > long_at and (failed or not is_first):
+                    self._on_long()
+                return result
+
+    def reason(self, exc: BaseException) -> str:
+        """Which Redis cannot be used, and why, without a password."""
+        text = clean(error_text(exc), LOGGED_ERROR_SIZE)
+        if self._redis_settings is None:
+            return text
+        return f"{address(self._redis_settings)}: {text}"
+
+
+def is_cancelled() -> bool:
+    """Whether this task was told to stop: before Python 3.12, a CancelledError can get
+    lost in asyncio.wait_for, with which redis-py sends each command.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

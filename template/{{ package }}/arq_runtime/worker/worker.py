@@ -1,0 +1,200 @@
+"""The worker: arq's, with a main loop, a heartbeat and a stop of its own."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+from arq.constants import health_check_key_suffix
+from arq.utils import to_unix_ms
+
+from ..connection import UNREACHABLE
+from ..keys import ENDS
+from . import heartbeat
+from .loop import Loop
+from .outages import HopelessError
+
+try:
+    from uvloop import new_event_loop
+except ImportError:
+    new_event_loop = asyncio.new_event_loop  # type: ignore[assignment]
+
+logger = logging.getLogger("arq.worker")
+
+
+class Worker(Loop):
+    """What `arq core.tasks.WorkerSettings` runs.
+
+    Args:
+        configure_logging: Called by arq's command line, with whether to be verbose.
+        options: As Loop and arq.Worker.
+    """
+
+    def __init__(
+        self,
+        functions: Sequence[Any] = (),
+        *,
+        configure_logging: Callable[[bool], None] | None = None,
+        **options: Any,
+    ) -> None:
+        command = click.get_current_context(silent=True)
+        self.version = ""
+        if command is not None:  # otherwise logging and event loop are the caller's
+            if configure_logging and not command.params["custom_log_dict"]:
+                configure_logging(command.params["verbose"])
+                arq_logger = logging.getLogger("arq")
+                arq_logger.handlers.clear()  # of arq's: it would log twice
+                arq_logger.setLevel(logging.NOTSET)
+            asyncio.set_event_loop(new_event_loop())
+            # All that is imported stays; to look through it for garbage, over and over,
+            # took a tenth of the time.
+            gc.freeze()
+            self.version = heartbeat.git_version()
+        if "WATCHFILES_CHANGES" in os.environ:  # about to start anew, see install.py
+            options["job_completion_wait"] = 0
+        super().__init__(functions, **options)
+
+    # --- Cron and health
+
+    async def heart_beat(self) -> None:
+        """Cron jobs first: what is recorded says when they run next."""
+        now = datetime.now(tz=self.timezone)
+        await self.run_cron(now, max(self.poll_delay_s, 0.5))
+        await self.record_health()
+
+    async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
+        """Enqueue the cron jobs that are due within some windows of `delay` seconds."""
+        window = timedelta(seconds=delay * num_windows)
+        # A burst is not over while there are some.
+        self.leases.state.length += await self.schedule.run(self.pool, n, window)
+
+    async def record_health(self) -> None:
+        """Say that this worker lives and what it does, for `--check` and the like."""
+        last = self._last_health_check
+        await super().record_health()
+        if self._last_health_check == last:
+            return
+        for beat in self.observers.beat:
+            beat(self.queue_name, self.leases.state.length)
+        usual_key = self.queue_name + health_check_key_suffix
+        if self.health_check_key != usual_key:
+            said = await self.pool.get(self.health_check_key)
+            keep_ms = int((self.health_check_interval + 1) * 1000)
+            await self.pool.set(usual_key, said or b"", px=keep_ms)
+        await heartbeat.record(
+            self.pool,
+            self.queue_name,
+            self._about(),
+            now_ms=self.leases.now_ms(),
+            keep_ms=int((self.health_check_interval + 1) * 2000),
+            keep_queue_ms=self.expires_extra_ms,
+            keep_failed_s=self.keep_failed_s,
+        )
+
+    def _about(self) -> dict[str, Any]:
+        return heartbeat.host_and_process() | {
+            "id": self.worker_id,
+            "since": self.started_ms,
+            "version": self.version,
+            "queue": self.queue_name,
+            "max_jobs": self.max_jobs,
+            "lease": self.leases.lease_s,
+            "running": list(self.job_tasks),
+            "tasks": list(self.functions),
+            "cron": [
+                {"name": job.name, "next": to_unix_ms(job.next_run)}
+                for job in self.cron_jobs
+                if job.next_run
+            ],
+            "complete": self.jobs_complete,
+            "failed": self.jobs_failed,
+            "retried": self.jobs_retried,
+        }
+
+    # --- Stopping
+
+    def handle_sig(self, signum: signal.Signals) -> None:
+        """Cancel what runs; it is run again elsewhere."""
+        self.allow_pick_jobs = False
+        for job in self.leases.held.values():
+            job.cancelled = job.cancelled or "stop"
+        super().handle_sig(signum)
+
+    def handle_sig_wait_for_completion(self, signum: signal.Signals) -> None:
+        """Let what runs finish; at the second signal, do not."""
+        if self.allow_pick_jobs:
+            super().handle_sig_wait_for_completion(signum)
+        else:
+            self.handle_sig(signum)
+
+    def run(self) -> None:
+        """Run until stopped; exit with one line where Redis cannot be used.
+
+        Not even sys.exit() in a task's own task stops it.
+        """
+        try:
+            self._run()
+        except HopelessError as exc:
+            logger.critical("Redis cannot be used: %s", exc)
+            sys.exit(1)
+        except UNREACHABLE as exc:
+            why = self.outages.reason(exc)
+            logger.critical("Redis is not reachable, see ARQ_REDIS_URL: %s", why)
+            sys.exit(1)
+        self.threads.close()
+        if self.threads.busy:  # Python would wait for them, and the jobs are given back
+            logging.shutdown()
+            os._exit(0)
+
+    def _run(self) -> None:
+        self.main_task = self.loop.create_task(self.main())
+        try:
+            while not self.main_task.done():
+                try:
+                    self.loop.run_until_complete(self.main_task)
+                except asyncio.CancelledError:
+                    break
+                except (SystemExit, KeyboardInterrupt) as exc:
+                    if self.main_task.done():
+                        raise
+                    logger.error("A task tried to end the worker", exc_info=exc)
+        finally:
+            self.loop.run_until_complete(self.close())
+
+    async def close(self) -> None:
+        """Give back what runs still, within 10 seconds, and close the connections."""
+        if not self._handle_signals:
+            self.handle_sig(signal.SIGUSR1)
+        if not self._pool:
+            return
+        with contextlib.suppress(*UNREACHABLE):
+            async with asyncio.timeout(5):
+                await self.leases.claimed()
+                if self.tasks:
+                    await asyncio.wait(self.tasks.values())
+        with contextlib.suppress(*UNREACHABLE):
+            async with asyncio.timeout(5 if self.leases.held else 0.5):
+                await self.ends.give_back(
+                    self.leases.held.values(), self.runner.released
+                )
+                ends = self.queue_name + ENDS + self.worker_id
+                keys = self.health_check_key, ends
+                await heartbeat.forget(
+                    self.pool, self.queue_name, self.worker_id, *keys
+                )
+        if count := self.ends.unrecorded:
+            logger.warning("Without Redis, %d jobs are not recorded: run again", count)
+        try:
+            if self.on_shutdown:
+                await self.on_shutdown(self.ctx)
+        finally:
+            with contextlib.suppress(*UNREACHABLE):
+                await self.pool.connection_pool.disconnect()
+            self._pool = None

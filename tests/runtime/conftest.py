@@ -1,0 +1,41 @@
+"""An application's queue in an empty database of the shared server, or on its own."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from kit import App
+from processes import Processes
+from support import OwnRedis
+
+
+@pytest.fixture
+async def app(redis_url: str) -> AsyncIterator[App]:
+    """An application, its queue empty."""
+    app = App(redis_url)
+    yield app
+    await app.close()
+
+
+@pytest.fixture
+async def own_app(own_redis: OwnRedis) -> AsyncIterator[App]:
+    """An application on a server that may be broken."""
+    app = App(own_redis.url)
+    yield app
+    await app.close()
+
+
+@pytest.fixture
+def processes(redis_url: str, tmp_path: Path) -> Iterator[Processes]:
+    """Worker processes on the application's queue."""
+    found = Processes(redis_url, tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def own_processes(own_redis: OwnRedis, tmp_path: Path) -> Iterator[Processes]:
+    """Worker processes on a server that may be broken."""
+    found = Processes(own_redis.url, tmp_path)
+    yield found
+    found.close()

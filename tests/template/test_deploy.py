@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from containers import builder, engine
-from support import Shop, run, wait_for
+from support import TEMPLATE, Shop, run, wait_for
 
-STUBS = Path(__file__).parent / "stubs"
+STUBS = TEMPLATE / "tests/stubs"
 
 
 @pytest.fixture

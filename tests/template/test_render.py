@@ -3,34 +3,57 @@
 import hashlib
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from pytest_copie.plugin import Result
+from copying import wiring_in_process
+from jinja2 import Environment, meta
+from jinja2_ansible_filters import AnsibleCoreFiltersExtension
+from pytest_copie.plugin import Copie, Result
 from support import TEMPLATE, Shop, as_github, made_once, run
 
-PACKAGES = ["core", "services"]
-BOOLEANS = ["include_cron_examples", "include_compose_worker", "structlog"]
-COMBINATIONS = [
-    {"package": package, **dict(zip(BOOLEANS, values, strict=True))}
-    for package in PACKAGES
-    for values in itertools.product([True, False], repeat=len(BOOLEANS))
-] + [
-    {"package": package, name: value}
-    for package in PACKAGES
-    for name, value in [
-        ("metrics", True),
-        ("include_jobs_page", False),
-        ("app_exception", False),
-        ("database", False),
-        ("sqlalchemy", False),
-        ("serializer", "pickle"),
-    ]
-]
-PACKAGE = TEMPLATE / "template/{{ package }}"
-RENDERED = sorted(path.stem for path in PACKAGE.glob("*.py.jinja"))
+QUESTIONS = yaml.safe_load((TEMPLATE / "copier.yml").read_text())
+VALUES = {"package": ["core", "services"], "serializer": ["json", "pickle"]} | {
+    name: [True, False]
+    for name, question in QUESTIONS.items()
+    if not name.startswith("_") and question["type"] == "bool"
+}
+
+
+def mentioned() -> Iterator[tuple[str, ...]]:
+    """The answers on which each file of the template depends, its name included."""
+    environment = Environment(extensions=[AnsibleCoreFiltersExtension])
+    texts = [pattern for pattern in QUESTIONS["_exclude"] if "mode" not in pattern]
+    for path in (TEMPLATE / "template").rglob("*"):
+        if path.is_file():
+            is_template = path.suffix == ".jinja"
+            text = path.read_text() if is_template else ""
+            texts.append(f"{path.relative_to(TEMPLATE)} {text}")
+    for text in texts:
+        found = meta.find_undeclared_variables(environment.parse(text))
+        yield tuple(sorted(found & VALUES.keys()))
+
+
+def combinations() -> list[dict[str, object]]:
+    """So many answers that each file is rendered in each way in which it can be.
+
+    What is left open by the files of one combination is as the next ones need it.
+    """
+    wanted: dict[tuple[tuple[str, object], ...], None] = {}
+    for names in sorted({*mentioned()}, key=lambda names: (-len(names), names)):
+        for values in itertools.product(*(VALUES[name] for name in names)):
+            wanted[tuple(zip(names, values, strict=True))] = None
+    found: list[dict[str, object]] = []
+    while wanted:
+        answers: dict[str, object] = {}
+        for part in [*wanted]:
+            if all(answers.get(name, value) == value for name, value in part):
+                answers |= dict(part)
+                del wanted[part]
+        found.append({name: answers.get(name, VALUES[name][0]) for name in VALUES})
+    return found
 
 
 def problems(output: str) -> list[str]:
@@ -39,15 +62,17 @@ def problems(output: str) -> list[str]:
     return sorted(re.sub(r":\d+(:\d+)?", "", line) for line in lines)
 
 
-def mypy(shop: Shop, shared: Path) -> list[str]:
-    """What it says, asked once of all projects with the same code."""
+def once(shop: Shop, shared: Path, name: str, ask: Callable[[], str]) -> str:
+    """What is said of a project, asked once of all with the same code."""
     paths = sorted(shop.root.rglob("*.py"))
     code = [(str(path.relative_to(shop.root)), path.read_text()) for path in paths]
-    said = made_once(
-        shared / f"mypy-{hashlib.sha256(repr(code).encode()).hexdigest()}",
-        lambda path: path.write_text(shop.mypy(".")),
-    )
-    return problems(said.read_text())
+    key = hashlib.sha256(repr(code).encode()).hexdigest()
+    said = made_once(shared / f"{name}-{key}", lambda path: path.write_text(ask()))
+    return said.read_text()
+
+
+def mypy(shop: Shop, shared: Path) -> list[str]:
+    return problems(once(shop, shared, "mypy", lambda: shop.mypy(".")))
 
 
 def ruff(shop: Shop) -> list[str]:
@@ -61,20 +86,30 @@ def before(bootstrapped_shop: Shop, shared: Path) -> list[str]:
     return ruff(bootstrapped_shop) + mypy(bootstrapped_shop, shared)
 
 
+FIELDS = """
+    import main
+    from {package}.arq_settings import ArqSettings
+    from {package}.tasks import WorkerSettings
+
+    print("RESULT", *ArqSettings.model_fields)
+"""
+
+
 @pytest.mark.parametrize(
     "answers",
     [
-        COMBINATIONS[0],
-        *(
-            pytest.param(answers, marks=pytest.mark.slow)
-            for answers in COMBINATIONS[1:]
-        ),
+        pytest.param(answers, marks=pytest.mark.slow if number else ())
+        for number, answers in enumerate(combinations())
     ],
-    ids=lambda a: "-".join(map(str, a.values())),
+    ids=lambda answers: "-".join(
+        value if isinstance(value, str) else f"no_{name}"
+        for name, value in answers.items()
+        if value is not True
+    ),
 )
 def test_rendered_code_passes_the_projects_own_checks(
     answers: dict[str, object],
-    copie: Callable[..., object],
+    copie: Callable[..., Copie],
     bootstrapped: Path,
     project_env: Path,
     template: Path,
@@ -82,47 +117,43 @@ def test_rendered_code_passes_the_projects_own_checks(
     before: list[str],
 ) -> None:
     child = copie(parent_result=Result(project_dir=bootstrapped), child_tpl=template)
-    result = child.copy(extra_answers=answers)
+    with wiring_in_process():
+        result = child.copy(extra_answers=answers)
     assert result.exit_code == 0, result.exception
     assert {name: result.answers[name] for name in answers} == answers
+    assert result.project_dir
     shop = Shop(result.project_dir, project_env, template)
-    package = str(answers["package"])
-    rendered = [f"{package}/{name}" for name in RENDERED]
-    assert all((shop / name).is_file() for name in rendered)
-    if answers.get("metrics"):
-        rendered.append(f"{package}/arq_metrics.py")
-    if answers.get("sqlalchemy", True):
-        rendered.append(f"{package}/arq_commit.py")
-    has_page = bool(answers.get("include_jobs_page", True))
-    if has_page:
-        rendered.append(f"{package}/arq_page.py")
-    assert (shop / f"{package}/arq_static").exists() == has_page
+    package = answers["package"]
+
+    def has(pattern: str) -> bool:
+        return any((shop / f"{package}").rglob(pattern))
+
+    has_page = answers["include_jobs_page"]
+    assert has("*page*") == has_page
     assert ("jobs_page" in (shop / "main.py").read_text()) == has_page
     assert ("ARQ_PAGE_PASSWORD" in (shop / ".env").read_text()) == has_page
-    assert (shop / "docker-compose.override.yml").exists() == answers.get(
-        "include_compose_worker", True
-    )
-    assert (shop / f"{package}/arq_metrics.py").exists() == answers.get(
-        "metrics", False
-    )
-    assert (shop / f"{package}/arq_commit.py").exists() == answers.get(
-        "sqlalchemy", True
-    )
-    known = shop.script(f"""
-        from {package}.arq_settings import ArqSettings
-
-        print("RESULT", *ArqSettings.model_fields)
-    """)
-    named = re.findall(r"^#? ?(ARQ_\w+)=", (shop / ".env.example").read_text(), re.M)
-    fields = known.rpartition("RESULT ")[2].upper().split()
-    assert sorted(named) == sorted([*fields, "ARQ_REDIS_PORT"])  # Compose's
+    compose = shop / "docker-compose.override.yml"
+    assert compose.exists() == answers["include_compose_worker"]
+    deploy = shop / "deploy/linux-server/deploy-worker.sh"
+    assert deploy.exists() == answers["linux_server"]
+    assert has("*metrics*") == answers["metrics"]
+    assert has("*commit.py") == answers["sqlalchemy"]
     cron = "cron(cleanup_expired_sessions" in (shop / f"{package}/tasks.py").read_text()
-    assert cron == answers.get("include_cron_examples", True)
+    assert cron == answers["include_cron_examples"]
 
+    fields = once(
+        shop, shared, "fields", lambda: shop.script(FIELDS.format(package=package))
+    )
+    named = re.findall(r"^#? ?(ARQ_\w+)=", (shop / ".env.example").read_text(), re.M)
+    fields_ = fields.rpartition("RESULT ")[2].upper().split()
+    assert sorted(named) == sorted([*fields_, "ARQ_REDIS_PORT"])  # Compose's
+
+    new = shop.git("ls-files", "--others", "--exclude-standard").splitlines()
+    rendered = [name for name in new if name.endswith(".py")]
+    assert f"{package}/arq.py" in rendered
     shop.run("ruff", "check", *rendered)
     shop.run("ruff", "format", "--check", *rendered, "main.py")
     assert ruff(shop) + mypy(shop, shared) == before
-    shop.script(f"import main, {package}.tasks")
 
 
 def test_files_depend_on_answers_alone() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from kit import App
+from noting import FILE, Notes
 from processes import Processes
 from support import OwnRedis
 
@@ -26,7 +27,15 @@ async def own_app(own_redis: OwnRedis) -> AsyncIterator[App]:
 
 
 @pytest.fixture
-def processes(redis_url: str, tmp_path: Path) -> Iterator[Processes]:
+def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Notes:
+    """What tasks note, here and in the processes that are started."""
+    file = tmp_path / "notes"
+    monkeypatch.setenv(FILE, str(file))
+    return Notes(file)
+
+
+@pytest.fixture
+def processes(redis_url: str, notes: Notes, tmp_path: Path) -> Iterator[Processes]:
     """Worker processes on the application's queue."""
     found = Processes(redis_url, tmp_path)
     yield found
@@ -34,7 +43,9 @@ def processes(redis_url: str, tmp_path: Path) -> Iterator[Processes]:
 
 
 @pytest.fixture
-def own_processes(own_redis: OwnRedis, tmp_path: Path) -> Iterator[Processes]:
+def own_processes(
+    own_redis: OwnRedis, notes: Notes, tmp_path: Path
+) -> Iterator[Processes]:
     """Worker processes on a server that may be broken."""
     found = Processes(own_redis.url, tmp_path)
     yield found

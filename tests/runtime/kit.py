@@ -16,7 +16,7 @@ import redis.asyncio
 from arq_runtime.client.client import Client
 from arq_runtime.client.job import Job
 from arq_runtime.client.status import Lookup
-from arq_runtime.connection import parse_redis_url
+from arq_runtime.connection import connect, parse_redis_url
 try:
     from arq_runtime.operate.jobs import Operations
 except ImportError:
@@ -50,13 +50,13 @@ class App:
         self.client = Client(self.queues)
         self.lookup = Lookup(self.queues)
         self.operations = Operations(self.queues)
-        self.redis: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url)
+        self.redis: redis.asyncio.Redis = connect(self.redis_settings)
 
     async def close(self) -> None:
         await self.queues.close()
         await self.redis.aclose()
 
-    async def enqueue(self, function: Any, *args: Any, **kwargs: Any) -> Job:
+    async def enqueue(self, function: Any, /, *args: Any, **kwargs: Any) -> Job:
         """A new job: it must not be None."""
         job = await self.client.enqueue(function, *args, **kwargs)
         assert job is not None
@@ -91,11 +91,18 @@ class App:
         return Worker(**options | {"handle_signals": False})
 
     @asynccontextmanager
-    async def worker(self, *functions: Any, **attributes: Any) -> AsyncIterator[Worker]:
-        """A worker in the running event loop, for the length of the block."""
+    async def worker(
+        self, *functions: Any, is_ready: bool = True, **attributes: Any
+    ) -> AsyncIterator[Worker]:
+        """A worker in the running event loop, for the length of the block.
+
+        It takes jobs by then, unless it need not be ready.
+        """
         worker = self.new_worker(*functions, **attributes)
         task = worker.main_task = asyncio.create_task(worker.main())
-        started = asyncio.create_task(until(lambda: "redis" in worker.ctx))
+        started = asyncio.create_task(
+            until(lambda: "redis" in worker.ctx or not is_ready)
+        )
         await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
         started.cancel()
         if task.done():
@@ -117,6 +124,17 @@ class App:
         return worker
 
     # --- What is in Redis
+
+    async def now(self) -> float:
+        """Redis' time, in milliseconds since 1970."""
+        seconds, microseconds = await self.redis.time()
+        return float(seconds) * 1000 + float(microseconds) / 1000
+
+    async def put(self, job_id: str, content: bytes) -> None:
+        """Queue what others might."""
+        await self.redis.set(f"arq:job:{job_id}", content)
+        await self.redis.zadd(self.queue, {job_id: await self.now()})
+        await self.redis.publish(f"{self.queue}:wake", "")
 
     async def stored(self, job_id: str) -> dict[str, Any] | None:
         """The stored result as it is: JSON; None while there is none."""

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +25,8 @@ PATHS = (TEMPLATE / "template/{{ package }}", Path(__file__).parent)
 PYTHON = Path(sys.executable).with_name("python")
 
 
-@dataclass(frozen=True)
-class Event:
-    """A task in some process has noted something, see fault_tasks.note."""
-
-    what: str
-    name: str
-    pid: int
-    at: float
-    """By the process' own clock, in seconds since 1970."""
-
-
 class Processes:
-    """Worker processes of one test, and what their tasks have noted.
+    """Worker processes of one test.
 
     Args:
         url: Of the Redis database.
@@ -49,8 +37,6 @@ class Processes:
         self.url = url
         self.directory = directory
         self.workers: list[WorkerProcess] = []
-        self._events = directory / "events"
-        self._events.touch()
 
     def close(self) -> None:
         for worker in self.workers:
@@ -65,6 +51,7 @@ class Processes:
         cwd: Path | None = None,
         paths: Iterable[Path] = (),
         env: dict[str, str] | None = None,
+        constants: dict[str, Any] | None = None,
         command: Iterable[str | Path] = (),
         **attributes: Any,
     ) -> WorkerProcess:
@@ -73,12 +60,14 @@ class Processes:
         Args:
             options: Of arq's command line.
             settings: A module of tests/runtime, and its worker settings. The module
-                finds the URL in ARQ_REDIS_URL, and the attributes in OPTIONS.
+                finds the URL in ARQ_REDIS_URL, the attributes in OPTIONS, and the constants
+                in CONSTANTS, as JSON.
             url: Of another Redis.
             ready: Whether to wait until it takes jobs.
             cwd: Where to start it, where Python looks for modules first.
             paths: Where Python looks for modules besides.
             env: More environment variables.
+            constants: Of the runtime, to be set, by their full names: shorter waits, say.
             command: Instead of `python -m arq <settings>`.
             attributes: Of the worker settings; JSON.
         """
@@ -90,8 +79,8 @@ class Processes:
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(map(str, (*paths, *PATHS))),
                 "ARQ_REDIS_URL": url or self.url,
-                "EVENTS": str(self._events),
                 "OPTIONS": json.dumps(attributes),
+                "CONSTANTS": json.dumps(constants or {}),
                 **(env or {}),
             },
         )
@@ -99,32 +88,6 @@ class Processes:
         if ready:
             await worker.wait_for("redis_version=")
         return worker
-
-    # --- What their tasks have noted
-
-    def events(self, name: object = None, what: str = "") -> list[Event]:
-        """What was noted, under this name or of this kind only."""
-        lines = [json.loads(line) for line in self._events.read_text().splitlines()]
-        return [
-            event
-            for event in (Event(*line) for line in lines)
-            if name is None or event.name == str(name)
-            if what in ("", event.what)
-        ]
-
-    async def started(
-        self, name: object, times: int = 1, timeout: float = 10
-    ) -> list[Event]:
-        """Wait until the task of this name has started so often; all its starts."""
-        await until(lambda: len(self.events(name, "start")) >= times, timeout)
-        return self.events(name, "start")
-
-    async def ended(
-        self, name: object, times: int = 1, timeout: float = 10
-    ) -> list[Event]:
-        """Wait until the task of this name has ended so often; all its ends."""
-        await until(lambda: len(self.events(name, "end")) >= times, timeout)
-        return self.events(name, "end")
 
 
 class WorkerProcess:
@@ -192,9 +155,10 @@ class WorkerProcess:
     async def exit_code(self, timeout: float = 20) -> int:
         """Wait for it to end by itself."""
         try:
-            return await asyncio.to_thread(self.process.wait, timeout)
+            code: int = await asyncio.to_thread(self.process.wait, timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still runs\n{self.text}") from None
+        return code
 
     async def stop(
         self, number: signal.Signals = signal.SIGTERM, timeout: float = 20

@@ -17,6 +17,7 @@ WORKER = ":worker:"  # + worker id: what a worker says of itself, JSON
 CLAIM = ":claim:"  # + worker id: the worker's last claim, in case its answer was lost
 ENDS = ":ends:"  # + worker id: how it recorded what ended last, for the same reason
 CRON = ":cron:"  # + name and time: a run of a cron job that has been enqueued
+CRONS = ":crons"  # hash, since when a cron job is known, and how its last run ended
 
 # Before the job's id:
 FAILED_JOB = "arq:failed:"  # hash: what is needed to see a failed job and run it again

@@ -43,6 +43,8 @@ class Parameters:
     def __init__(self, task: Callable[..., Any]) -> None:
         self.positional: list[str] = []
         """Those that can be given by position."""
+        self.named: set[str] = set()
+        """Those that can be given by name."""
         self.rest = ""
         """That of *args, if there is one."""
         self.others = ""
@@ -50,10 +52,12 @@ class Parameters:
         self.unresolved: set[str] = set()
         """Those whose annotation names what is not known when the task runs."""
         self.plain: dict[str, tuple[type, ...]] = {}
-        """The types that those take whose annotation is made of int, str and the like."""
+        """The types of those whose annotation is made of int, str and the like."""
         self.adapters: dict[str, TypeAdapter[Any]] = {}
         """What makes the model, for those whose annotation has one in it."""
         for one in [*inspect.signature(task).parameters.values()][1:]:
+            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+                self.named.add(one.name)
             match one.kind:
                 case inspect.Parameter.VAR_POSITIONAL:
                     self.rest = one.name
@@ -83,8 +87,7 @@ class Parameters:
 
     def of_name(self, name: str) -> str:
         """The parameter that takes the argument of this name."""
-        known = name in self.positional or name in self.adapters
-        return name if known or not self.others else self.others
+        return name if name in self.named or not self.others else self.others
 
     def is_typed(self, parameter: str) -> bool:
         """Does it arrive as a model, a dataclass or an enum?"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -17,7 +17,6 @@ from .serializer import Serializer
 from .server import Server
 
 Task = Callable[..., Any]
-Coro = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class Queue:

@@ -150,8 +150,7 @@ class Server:
                         if isinstance(exc, AuthenticationError):
                             break
                     await asyncio.sleep(PAUSE_S)
-        error = self.unavailable(pool)
-        raise error from pool.trouble
+        raise self.unavailable(pool)
 
     def unavailable(self, pool: Pool) -> QueueUnavailableError:
         """The error of a call that has had no answer; it is logged, too."""

@@ -92,6 +92,12 @@ def _content(
     parameters = shape.parameters
     # Binding takes longer than all else here, and most calls can do without.
     if args or not shape.required <= kwargs.keys() <= shape.named:
+        unknown = kwargs.keys() - shape.named
+        if unknown and not parameters.others:
+            there = ", ".join(sorted(shape.named)) or "none"
+            raise TypeError(
+                f"{name}: unexpected argument {min(unknown)!r}; there is {there}"
+            )
         try:
             shape.bind(None, *args, **kwargs)
         except TypeError as exc:
@@ -144,7 +150,9 @@ def _pack(
         parameters.check(parameter, value)
         return pack(value, loose=parameters.is_typed(parameter))
     except TypeError as exc:
-        raise TypeError(f"{name}: argument {parameter or argument!r}: {exc}") from None
+        if parameter not in ("", parameters.rest, parameters.others):
+            argument = parameter
+        raise TypeError(f"{name}: argument {argument!r}: {exc}") from None
 
 
 def _is_typed(value: Any) -> bool:

@@ -1,14 +1,25 @@
 """What an application does with the queue: enqueue, look up, abort, forget."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, overload
 
 from ..context import enqueue_span
 from ..queue import Queue, Queues, Task
 from .calls import Call, prepare
-from .job import Job
+from .job import Job, R
 from .sender import BATCH_BYTES, BATCH_JOBS, Sender
+
+P = ParamSpec("P")
+Context = dict[str, Any]
 
 
 class Client:
@@ -29,7 +40,7 @@ class Client:
         _defer_until: datetime | None = None,
         _expires: float | timedelta | None = None,
         **kwargs: Any,
-    ) -> Job | None:
+    ) -> Job[Any] | None:
         """Put a job on the queue.
 
         Args:
@@ -72,13 +83,83 @@ class Client:
             )
             return (await self.send(queue, [call]))[0]
 
+    @overload
+    def job(
+        self,
+        task: Callable[Concatenate[Context, P], Awaitable[R]],
+        *,
+        _job_id: None = None,
+        _queue_name: str | None = None,
+        _defer_by: float | timedelta | None = None,
+        _defer_until: datetime | None = None,
+        _expires: float | timedelta | None = None,
+    ) -> Callable[P, Coroutine[Any, Any, Job[R]]]: ...
+
+    @overload
+    def job(  # type: ignore[overload-overlap]
+        self,
+        task: Callable[Concatenate[Context, P], Awaitable[R]],
+        *,
+        _job_id: str | None,
+        _replace: bool = False,
+        _queue_name: str | None = None,
+        _defer_by: float | timedelta | None = None,
+        _defer_until: datetime | None = None,
+        _expires: float | timedelta | None = None,
+    ) -> Callable[P, Coroutine[Any, Any, Job[R] | None]]: ...
+
+    @overload
+    def job(
+        self,
+        task: Callable[Concatenate[Context, P], R],
+        *,
+        _job_id: None = None,
+        _queue_name: str | None = None,
+        _defer_by: float | timedelta | None = None,
+        _defer_until: datetime | None = None,
+        _expires: float | timedelta | None = None,
+    ) -> Callable[P, Coroutine[Any, Any, Job[R]]]: ...
+
+    @overload
+    def job(
+        self,
+        task: Callable[Concatenate[Context, P], R],
+        *,
+        _job_id: str | None,
+        _replace: bool = False,
+        _queue_name: str | None = None,
+        _defer_by: float | timedelta | None = None,
+        _defer_until: datetime | None = None,
+        _expires: float | timedelta | None = None,
+    ) -> Callable[P, Coroutine[Any, Any, Job[R] | None]]: ...
+
+    def job(
+        self, task: Callable[..., Any], **options: Any
+    ) -> Callable[..., Coroutine[Any, Any, Job[Any] | None]]:
+        """A call of a task that a type checker knows: arguments and result.
+
+            job = await job(send_welcome_email, _defer_by=60)(user_id=1)
+
+        Args:
+            task: The task.
+            options: As enqueue.
+
+        Returns:
+            What takes the task's arguments, and does as enqueue.
+        """
+
+        def call(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Job[Any] | None]:
+            return self.enqueue(task, *args, **options, **kwargs)
+
+        return call
+
     async def enqueue_many(
         self,
         function: str | Task,
         calls: Iterable[Mapping[str, Any]],
         *,
         _queue_name: str | None = None,
-    ) -> list[Job | None]:
+    ) -> list[Job[Any] | None]:
         """Put many jobs of one task on the queue: up to 1,000 in a round trip.
 
         Args:
@@ -131,7 +212,7 @@ class Client:
             expires=_expires,
         )
 
-    async def send(self, queue: Queue, calls: Sequence[Call]) -> list[Job | None]:
+    async def send(self, queue: Queue, calls: Sequence[Call]) -> list[Job[Any] | None]:
         """Put prepared jobs on their queue; None for one whose id is taken.
 
         Raises:
@@ -141,7 +222,7 @@ class Client:
         sender: Sender | None = pool.local.get(queue.name)
         if sender is None:
             sender = pool.local[queue.name] = Sender(queue, pool)
-        jobs: list[Job | None] = []
+        jobs: list[Job[Any] | None] = []
         for batch in _batches(calls):
             reply = await sender.send(batch)
             jobs += [

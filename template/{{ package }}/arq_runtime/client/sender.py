@@ -84,9 +84,7 @@ class Sender:
 
     def _give_up(self, answer: asyncio.Future[bytes]) -> None:
         if not answer.done():
-            error = self._server.unavailable(self._pool)
-            error.__cause__ = self._pool.trouble
-            answer.set_exception(error)
+            answer.set_exception(self._server.unavailable(self._pool))
 
     async def _send(self) -> None:
         try:

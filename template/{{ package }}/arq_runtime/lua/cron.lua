@@ -2,10 +2,10 @@
 --
 -- KEYS: queue, mark of this run
 -- ARGV: job id; when it is due, in ms since 1970; ms until it expires after that; the
---       job; "1" if it is to run once over all workers
+--       job; for how long the mark stays, in ms, if it is to run once over all workers
 local queue, run = unpack(KEYS)
-local id, due, expires, payload, unique = unpack(ARGV)
-if unique == '1' and not redis.call('set', run, now, 'NX', 'PX', 86400000) then
+local id, due, expires, payload, keep_mark = unpack(ARGV)
+if keep_mark ~= '0' and not redis.call('set', run, now, 'NX', 'PX', keep_mark) then
   return
 end
 if redis.call('exists', job .. id, result .. id) > 0 then return end

@@ -54,6 +54,11 @@ local function finish(id, try, what, details, value, px)
   elseif try ~= '1' then
     redis.call('pexpire', errors .. id, tonumber(px) or 0)
   end
+  if details.cron then
+    redis.pcall('hset', queue .. ':crons', details.cron .. ':last', cjson.encode({
+      job_id = id, outcome = details.outcome, started = details.st, finished = now}))
+    redis.pcall('pexpire', queue .. ':crons', 34560000000)
+  end
   if details.progress then
     if px == '0' then
       redis.call('persist', progress .. id)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, get_args
 
 import click
@@ -153,22 +154,29 @@ class Project:
             click.secho(trouble(exc), fg="red", err=True)
             sys.exit(3)
 
-    async def act(
+    def act(
         self,
-        action: Callable[[str, str | None], Awaitable[bool]],
+        verb: str,
+        action: Callable[..., Awaitable[bool]],
         job_ids: tuple[str, ...],
         queue: str | None,
-    ) -> int:
-        """Act on each job; say on which it is not possible. Returns on how many."""
-        done = 0
-        for job_id in job_ids:
-            if await action(job_id, queue):
-                done += 1
-            else:
-                job = await self.operations.get_job(job_id, queue=queue)
-                why = f"is {job.state.replace('_', ' ')}" if job else "is not known"
-                click.secho(f"{plain(job_id)} {why}: left alone", fg="red", err=True)
-        return done
+        as_json: bool,
+    ) -> None:
+        """Act on each job, say on which it is not possible, and exit."""
+
+        async def work() -> int:
+            done = 0
+            for job_id in job_ids:
+                if await action(job_id, queue=queue):
+                    done += 1
+                else:
+                    job = await self.operations.get_job(job_id, queue=queue)
+                    why = f"is {job.state.replace('_', ' ')}" if job else "is not known"
+                    text = f"{plain(job_id)} {why}: left alone"
+                    click.secho(text, fg="red", err=True)
+            return done
+
+        finish(verb, self.run(work()), len(job_ids), as_json)
 
 
 def finish(verb: str, count: int, wanted: int, as_json: bool) -> None:
@@ -237,7 +245,7 @@ def stats(project: Project, queue: str | None, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def list_command(
-    project: Project, state: State, as_json: bool, **options: Any
+    project: Project, /, state: State, as_json: bool, **options: Any
 ) -> None:
     """List the jobs in a state."""
     jobs: list[JobInfo] = project.run(project.operations.list_jobs(state, **options))
@@ -261,3 +269,110 @@ def show(project: Project, job_id: str, queue: str | None, as_json: bool) -> Non
     if as_json:
         return print_json(job)
     print_details(job)
+
+
+def add_failed_command(
+    name: str,
+    verb: str,
+    one: Callable[..., Awaitable[bool]],
+    all_of_them: Callable[..., Coroutine[Any, Any, int]],
+    help: str,
+) -> None:
+    """A command for failed jobs: some, or all."""
+
+    @command.command(name, help=help)
+    @click.argument("job_ids", nargs=-1)
+    @click.option("--all", "is_all", is_flag=True, help="All failed jobs.")
+    @task_option
+    @queue_option
+    @json_option
+    @click.pass_obj
+    def act(
+        project: Project,
+        job_ids: tuple[str, ...],
+        is_all: bool,
+        task: str | None,
+        queue: str | None,
+        as_json: bool,
+    ) -> None:
+        if bool(job_ids) == (is_all or bool(task)):
+            raise click.UsageError("Name jobs; or --all of them, or those of a --task.")
+        if job_ids:
+            action = partial(one, project.operations)
+            return project.act(verb, action, job_ids, queue, as_json)
+        count = project.run(all_of_them(project.operations, task, queue=queue))
+        finish(verb, count, 0, as_json)
+
+
+add_failed_command(
+    "retry",
+    "retried",
+    Operations.retry_job,
+    Operations.retry_failed,
+    "Run failed jobs again.",
+)
+add_failed_command(
+    "discard",
+    "discarded",
+    Operations.discard_job,
+    Operations.discard_failed,
+    "Forget failed jobs.",
+)
+
+
+@command.command()
+@some_ids
+@queue_option
+@json_option
+@click.pass_obj
+def abort(
+    project: Project, job_ids: tuple[str, ...], queue: str | None, as_json: bool
+) -> None:
+    """Cancel jobs that wait or run."""
+
+    async def action(job_id: str, *, queue: str | None) -> bool:
+        return await project.abort_job(job_id, queue)
+
+    project.act("aborted", action, job_ids, queue, as_json)
+
+
+@command.command("run-now")
+@some_ids
+@queue_option
+@json_option
+@click.pass_obj
+def run_now(
+    project: Project, job_ids: tuple[str, ...], queue: str | None, as_json: bool
+) -> None:
+    """Run deferred jobs without more delay."""
+    project.act("hurried", project.operations.run_now, job_ids, queue, as_json)
+
+
+@command.command()
+@queue_option
+@click.pass_obj
+def pause(project: Project, queue: str | None) -> None:
+    """Begin no more jobs; those that run finish."""
+    project.run(project.operations.pause_queue(queue))
+    click.echo(f"{plain(queue or project.operations.default_queue)} is paused")
+
+
+@command.command()
+@queue_option
+@click.pass_obj
+def resume(project: Project, queue: str | None) -> None:
+    """Go on with a paused queue."""
+    project.run(project.operations.resume_queue(queue))
+    click.echo(f"{plain(queue or project.operations.default_queue)} goes on")
+
+
+def main(operations: Operations, abort_job: Abort, prog_name: str) -> None:
+    """Run the command with the arguments of this process, and exit.
+
+    Args:
+        operations: What it shows, and does.
+        abort_job: What aborts a job, given its id and its queue.
+        prog_name: How it is called.
+    """
+    logging.getLogger().addHandler(logging.NullHandler())  # it says itself what fails
+    command(prog_name=prog_name, obj=Project(operations, abort_job))

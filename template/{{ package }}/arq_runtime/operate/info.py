@@ -194,12 +194,16 @@ def _content(
 
 
 def _time(milliseconds: float | bytes | None) -> datetime | None:
+    if milliseconds is None:
+        return None
     try:
-        return None if milliseconds is None else ms_to_datetime(int(float(milliseconds)))
+        return ms_to_datetime(int(float(milliseconds)))
     except (OverflowError, ValueError):  # others can write any score
         return None
 
 
 def trouble(exc: Exception) -> str:
     """Why Redis cannot be used, in a line."""
-    return str(exc) if isinstance(exc, QueueUnavailableError) else f"Redis refuses: {exc}"
+    if isinstance(exc, QueueUnavailableError):
+        return str(exc)
+    return f"Redis refuses: {exc}"

@@ -30,7 +30,7 @@ from ..keys import (
     WORKERS,
 )
 from ..queue import Queue, Queues
-from ..scripts import script
+from ..scripts import run_script, script
 from .info import JobInfo, QueueStats, State, job_info, stored_ids, worker_info
 
 #: Lists end here, and no script looks at more jobs: Redis does nothing else meanwhile.
@@ -78,7 +78,7 @@ class Operations:
     # --- Looking
 
     async def list_queues(self) -> list[str]:
-        """The project's queues, and those served in the last days beside its own."""
+        """The project's queues, and others that had a worker in the last days."""
         self._queues.load()
         found = await self._queues.default.server.call(ArqRedis.zrange, QUEUES, 0, -1)
         known = {queue.name for queue in self._queues.known()}
@@ -151,7 +151,9 @@ class Operations:
             if cursor == 0 or len(keys) >= MOST:
                 break
         values = [queue.serializer.stored_text("q", queue.name), stored_name]
-        ids: list[bytes] = await queue.run(script("complete"), keys[:MOST], values)
+        ids: list[bytes] = await queue.server.call(
+            run_script, script("complete"), keys[:MOST], values
+        )
         return ids
 
     async def get_job(self, job_id: str, *, queue: str | None = None) -> JobInfo | None:
@@ -164,10 +166,10 @@ class Operations:
         if not ids:
             return []
 
-        async def read(redis: ArqRedis) -> list[Any]:
+        async def read(redis: Any) -> Any:  # its types know no bytes as keys
             async with redis.pipeline(transaction=False) as pipe:
                 pipe.time()
-                pipe.zmscore(queue.name, list(ids))
+                pipe.zmscore(queue.name, ids)
                 for prefix in _STRINGS:
                     pipe.mget([prefix + job_id for job_id in ids])
                 for job_id in ids:
@@ -196,7 +198,7 @@ class Operations:
     async def retry_failed(
         self, task: str | None = None, *, queue: str | None = None
     ) -> int:
-        """Run all failed jobs again, or those of a task; returns how many there were."""
+        """Run all failed jobs again, or a task's; returns how many there were."""
         return await self._act_on_failed("retry", task, queue)
 
     async def discard_job(self, job_id: str, *, queue: str | None = None) -> bool:
@@ -206,7 +208,7 @@ class Operations:
     async def discard_failed(
         self, task: str | None = None, *, queue: str | None = None
     ) -> int:
-        """Forget all failed jobs, or those of a task; returns how many there were."""
+        """Forget all failed jobs, or a task's; returns how many there were."""
         return await self._act_on_failed("discard", task, queue)
 
     async def run_now(self, job_id: str, *, queue: str | None = None) -> bool:
@@ -233,7 +235,10 @@ class Operations:
         await it.server.call(ArqRedis.publish, it.name + WAKE, "")
 
     async def _act_on(
-        self, action: Literal["retry", "discard", "run_now"], job_id: str, name: str | None
+        self,
+        action: Literal["retry", "discard", "run_now"],
+        job_id: str,
+        name: str | None,
     ) -> bool:
         queue = self._queue(name)
         for stored in stored_ids(job_id):

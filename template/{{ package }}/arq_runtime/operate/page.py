@@ -75,7 +75,9 @@ def jobs_page(
     if dependencies is None:
         dependencies = [Depends(_Password(password))]
     api = _Api(operations, lookup, show_arguments)
-    router = APIRouter(prefix="/arq", dependencies=dependencies, include_in_schema=False)
+    router = APIRouter(
+        prefix="/arq", dependencies=dependencies, include_in_schema=False
+    )
     router.include_router(api.router(), prefix="/api")
     router.add_api_route("", _to_the_page)
     router.add_api_route("/", _served("page.html"))
@@ -231,7 +233,9 @@ class _Api:
         task: str | None = None,
     ) -> Response:
         host = request.client.host if request.client else ""
-        logger.info("Jobs page: %s %s %s, from %s", action, queue, id or task or "", host)
+        logger.info(
+            "Jobs page: %s %s %s, from %s", action, queue, id or task or "", host
+        )
         operations = self._operations
         done: int = True
         match action:

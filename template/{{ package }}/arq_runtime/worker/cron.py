@@ -9,10 +9,10 @@ from arq import ArqRedis
 from arq.constants import default_queue_name
 from arq.cron import CronJob, next_cron
 from arq.jobs import serialize_job
-from arq.utils import timestamp_ms, to_unix_ms
+from arq.utils import ms_to_datetime, timestamp_ms, to_unix_ms
 
 from ..connection import UNREACHABLE
-from ..keys import CRON
+from ..keys import CRON, CRONS
 from ..scripts import run_script, script
 
 _RANGES = {
@@ -24,6 +24,7 @@ _RANGES = {
     "second": (0, 59),
     "microsecond": (0, 999_999),
 }
+_DAY_MS = 24 * 60 * 60 * 1000
 _WEEKDAYS = ("mon", "tues", "wed", "thurs", "fri", "sat", "sun")
 
 
@@ -140,6 +141,7 @@ class Schedule:
         queue: The queue's name.
         zone: Their time zone.
         keep_ms: Milliseconds after which a run that has not started is dropped.
+        catch_up: Seconds by which a run may be late that no worker was there for.
         serializer: arq's job_serializer.
     """
 
@@ -149,16 +151,33 @@ class Schedule:
         queue: str,
         zone: tzinfo,
         keep_ms: int,
+        catch_up: float,
         serializer: Any,
     ) -> None:
         self._jobs = jobs
         self._queue = queue
         self._zone = zone
         self._keep_ms = keep_ms
+        self._catch_up = timedelta(seconds=catch_up)
         self._serializer = serializer
+        self._missed: dict[str, datetime] = {}
+        """The last runs that came while the queue was paused."""
 
-    async def run(self, redis: ArqRedis, now: datetime, window: timedelta) -> int:
+    async def run(
+        self,
+        redis: ArqRedis,
+        now: datetime,
+        window: timedelta,
+        *,
+        is_paused: bool = False,
+    ) -> int:
         """Enqueue the runs that are due soon; of several that were missed, the last.
+
+        Args:
+            redis: The connections.
+            now: The time.
+            window: How soon.
+            is_paused: Is the queue? Then none is enqueued.
 
         Returns:
             How many were enqueued, by whomever.
@@ -169,11 +188,16 @@ class Schedule:
         count = 0
         for job in self._jobs:
             if job.next_run is None:
-                at_once = job.run_at_startup
-                job.next_run = now if at_once else next_time(job, now, self._zone)
+                job.next_run = await self._first(redis, job, now)
+            missed = None if is_paused else self._missed.pop(job.name, None)
+            if missed is not None and now - missed < self._catch_up:
+                await self._enqueue(redis, job, missed)
+                count += 1
             while (due := job.next_run) < now + window:
                 job.next_run = next_time(job, due, self._zone)
-                if job.next_run > now - window:
+                if is_paused:
+                    self._missed[job.name] = due
+                elif job.next_run > now - window:
                     try:
                         await self._enqueue(redis, job, due)
                     except UNREACHABLE:
@@ -181,6 +205,22 @@ class Schedule:
                         raise
                     count += 1
         return count
+
+    async def _first(self, redis: ArqRedis, job: CronJob, now: datetime) -> datetime:
+        """When a cron job is first due: in the past, if that run was missed."""
+        if job.run_at_startup:
+            return now
+        if self._catch_up:
+            key, field = self._queue + CRONS, f"{job.name}:since"
+            async with redis.pipeline(transaction=False) as pipe:
+                pipe.hsetnx(key, field, str(to_unix_ms(now)))
+                pipe.hget(key, field)
+                _, known_ms = await pipe.execute()
+            since = ms_to_datetime(int(known_ms))
+            due = next_time(job, max(since, now - self._catch_up), self._zone)
+            if due <= now:
+                return due
+        return next_time(job, now, self._zone)
 
     async def _enqueue(self, redis: ArqRedis, job: CronJob, due: datetime) -> None:
         due_ms = to_unix_ms(due)
@@ -192,5 +232,6 @@ class Schedule:
             job.name, (), {}, None, timestamp_ms(), serializer=self._serializer
         )
         keys = [self._queue, f"{self._queue}{CRON}{run}"]
-        values = [job_id, due_ms, self._keep_ms, payload, int(job.unique)]
+        keep_mark_ms = _DAY_MS + int(self._catch_up.total_seconds() * 1000)
+        values = [job_id, due_ms, self._keep_ms, payload, job.unique * keep_mark_ms]
         await run_script(redis, script("cron"), keys, values)

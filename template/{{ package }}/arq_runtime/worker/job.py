@@ -45,11 +45,11 @@ class ClaimedJob:
     enqueue_ms: int = 0
     start_ms: int = 0
     function: Function | CronJob | None = None
+    job_id: str = ""
+    """The id as text, also where it is not UTF-8."""
 
-    @property
-    def job_id(self) -> str:
-        """The id as text, also where it is not UTF-8."""
-        return self.id.decode(errors="backslashreplace")
+    def __post_init__(self) -> None:
+        self.job_id = self.id.decode(errors="backslashreplace")
 
     @property
     def due_ms(self) -> int:

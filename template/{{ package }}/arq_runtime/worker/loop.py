@@ -13,6 +13,8 @@ from uuid import uuid4
 
 import arq.worker
 from arq.connections import log_redis_info
+from arq.typing import SecondsTimedelta
+from arq.utils import to_seconds
 from redis.exceptions import RedisError, ResponseError
 
 from ..connection import connect
@@ -30,6 +32,9 @@ from .wakeups import listen
 
 logger = logging.getLogger("arq.worker")
 
+#: How long Redis may take to answer, in seconds.
+ANSWER_S = 5
+
 
 class Loop(arq.worker.Worker):
     """arq's worker with a main loop of its own. Times are in seconds.
@@ -38,7 +43,9 @@ class Loop(arq.worker.Worker):
         lease: After which the jobs of a killed worker run elsewhere.
         keep_failed: For how long a failed job is kept; 0 keeps none.
         retry_delay: Before the second try.
+        catch_up: By how much a cron job's run may be late that no worker was there for.
         on_failure: Called as `on_failure(ctx, exc)` once a job has failed for good.
+        log_arguments: Whether the log shows the arguments of jobs.
         observers: What watches the jobs.
         options: As arq.Worker.
     """
@@ -47,10 +54,12 @@ class Loop(arq.worker.Worker):
         self,
         functions: Sequence[Any] = (),
         *,
-        lease: float = 60,
-        keep_failed: float = 30 * 24 * 3600,
-        retry_delay: float = 10,
+        lease: SecondsTimedelta = 60,
+        keep_failed: SecondsTimedelta = 30 * 24 * 3600,
+        retry_delay: SecondsTimedelta = 10,
+        catch_up: SecondsTimedelta = 0,
         on_failure: FailureHook | None = None,
+        log_arguments: bool = True,
         observers: Sequence[Observer] = (),
         **options: Any,
     ) -> None:
@@ -59,16 +68,19 @@ class Loop(arq.worker.Worker):
         self.threads = Threads(options.get("max_jobs", 10), self._wake.set)
         tasks = [self.threads.as_coroutine(task) for task in functions]
         super().__init__(tasks, **options)
-        self.retry_delay_s = retry_delay
+        if self.keep_result_s == float("inf"):
+            self.keep_result_forever = True
+        self.retry_delay_s = to_seconds(retry_delay) or 0
         self.on_failure = on_failure
+        self.log_arguments = log_arguments
         self.observers = Observers(observers)
         self.started_ms = 0
-        self.keep_failed_s = keep_failed
+        self.keep_failed_s = to_seconds(keep_failed) or 0
         self.worker_id = uuid4().hex
         self.leases = Leases(
             self.worker_id,
             self.queue_name,
-            lease_s=lease,
+            lease_s=to_seconds(lease) or 0,
             keep_ms=self.expires_extra_ms,
             apart_from=max(2, self.max_tries),
             on_claimed=self._start,
@@ -78,7 +90,7 @@ class Loop(arq.worker.Worker):
             self.worker_id,
             self.queue_name,
             keep_ms=self.expires_extra_ms,
-            keep_failed_s=keep_failed,
+            keep_failed_s=self.keep_failed_s,
             let_go=self.leases.let_go,
         )
         self.schedule = Schedule(
@@ -86,6 +98,7 @@ class Loop(arq.worker.Worker):
             self.queue_name,
             self.timezone or UTC,
             self.expires_extra_ms,
+            to_seconds(catch_up) or 0,
             self.job_serializer,
         )
 
@@ -98,7 +111,7 @@ class Loop(arq.worker.Worker):
                 self.redis_settings,
                 job_serializer=self.job_serializer,
                 job_deserializer=self.job_deserializer,
-                socket_timeout=5,
+                socket_timeout=ANSWER_S,
                 default_queue_name=self.queue_name,
                 expires_extra_ms=self.expires_extra_ms,
             )
@@ -120,6 +133,7 @@ class Loop(arq.worker.Worker):
             keep_result_forever=self.keep_result_forever,
             allow_abort=self.allow_abort_jobs,
             log_results=self.log_results,
+            log_arguments=self.log_arguments,
             serializer=self.job_serializer,
             deserializer=self.job_deserializer,
             on_job_start=self.on_job_start,
@@ -143,8 +157,7 @@ class Loop(arq.worker.Worker):
         async with asyncio.timeout(3 if self.burst else None):
             await self._wait_out(self._greet)
         self.ctx["redis"] = self.pool
-        for started in self.observers.started:
-            started(self.queue_name, [*self.functions])
+        self.observers.tell("started", self.queue_name, [*self.functions])
         if self.on_startup:
             await self.on_startup(self.ctx)
         listener = self.loop.create_task(
@@ -260,9 +273,7 @@ class Loop(arq.worker.Worker):
                     await self.leases.fetch(job)
                 end = self.runner.begin(job, ctx)
                 if end is None:
-                    for around in self.observers.around:
-                        if (surroundings := around(job, self.queue_name)) is not None:
-                            stack.enter_context(surroundings)
+                    self.observers.surround(stack, job, self.queue_name)
                     assert job.function is not None
                     end = await self.runner.run(job, job.function, ctx)
             finally:
@@ -281,13 +292,11 @@ class Loop(arq.worker.Worker):
     ) -> None:
         """Tell those who want to know how a try has ended."""
         if end.error is not None and answer in (DONE, DROPPED):
-            for failed in self.observers.failed:
-                failed(job, end.error)
+            self.observers.tell("failed", job, end.error)
             await self.runner.call_hook(self.on_failure, job, ctx, end.error)
         outcome = "lost" if answer == LOST else end.outcome
         seconds = (self.leases.now_ms() - job.start_ms) / 1000
-        for ended in self.observers.ended:
-            ended(job, outcome, seconds)
+        self.observers.tell("ended", job, outcome, seconds)
         await self.runner.call_hook(self.after_job_end, job, ctx)
 
     def _count(self, end: End) -> None:

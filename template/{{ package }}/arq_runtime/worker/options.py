@@ -86,6 +86,12 @@ class WorkerOptions:
     #: For how long a job that failed for good can be looked at and tried again.
     keep_failed: ClassVar[float] = 30 * 24 * 3600
     allow_abort_jobs: ClassVar[bool] = True
+    #: Whether the log shows the arguments of jobs, and what they return.
+    log_arguments: ClassVar[bool] = True
+    log_results: ClassVar[bool] = True
+    #: A cron job's run that no worker was there for is made up for, once, if it is late
+    #: by less than this.
+    catch_up: ClassVar[float] = 0
     #: Of the cron jobs.
     timezone: ClassVar[tzinfo] = UTC
     health_check_interval: ClassVar[float] = 15
@@ -94,8 +100,9 @@ class WorkerOptions:
     expires_extra_ms: ClassVar[int] = EXPIRES_MS
 
     redis_settings: ClassVar[RedisSettings]
-    job_serializer: ClassVar[Callable[[dict[str, Any]], bytes]]
-    job_deserializer: ClassVar[Callable[[bytes], dict[str, Any]]]
+    #: Together: what makes bytes of a job, and a job of bytes.
+    job_serializer: ClassVar[Any]
+    job_deserializer: ClassVar[Any]
     #: `arq --check` looks for it; by default one for each queue and host.
     health_check_key: ClassVar[str]
     #: What watches the jobs: logs, traces, errors, metrics.

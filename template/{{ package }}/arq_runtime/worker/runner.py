@@ -57,6 +57,7 @@ class RunOptions:
     keep_result_forever: bool
     allow_abort: bool
     log_results: bool
+    log_arguments: bool
     serializer: Callable[[dict[str, Any]], bytes] | None
     deserializer: Callable[[bytes], dict[str, Any]] | None
     on_job_start: Any
@@ -205,8 +206,8 @@ class Runner:
             text = _shown(lambda: truncate(repr(result))) if shown else ""
             logger.info("%6.2fs ← %s ● %s", seconds, ref, text)
             end = self._end(job, "complete", "complete", result)
-        for finishing in self._observers.finishing:
-            await self.call_hook(finishing, job, job, ctx)
+        for rest in self._observers.tell("finishing", job, ctx):
+            await self.call_hook(lambda rest=rest: rest, job)
         if job.has_progress:
             end.details["progress"] = True
         await self.call_hook(self._options.on_job_end, job, ctx)
@@ -231,10 +232,15 @@ class Runner:
             "%6.2fs → %s(%s)%s%s",
             (job.start_ms - job.enqueue_ms) / 1000,
             job.ref,
-            _shown(lambda: args_to_string(job.args, job.kwargs)),
+            self._shown_arguments(job),
             f" try={job.job_try}" if job.job_try > 1 else "",
             f" delayed={late / 1000:0.2f}s" if late > 1200 else "",
         )
+
+    def _shown_arguments(self, job: ClaimedJob) -> str:
+        if not self._options.log_arguments:
+            return "..."
+        return str(_shown(lambda: args_to_string(job.args, job.kwargs)))
 
     def _unsuccessful(
         self, job: ClaimedJob, exc: BaseException, *, is_timeout: bool
@@ -249,8 +255,7 @@ class Runner:
         if job.cancelled or (is_cancelled and self._is_stopping()):
             logger.info("%6.2fs ↻ %s cancelled, will be run again", seconds, ref)
             return self.released(job)
-        for raised in self._observers.raised:
-            raised(job, exc)
+        self._observers.tell("raised", job, exc)
         delay: float | None
         if self._options.retry_jobs and isinstance(exc, Retry):
             delay = min(max(exc.defer_score or 0, 0) / 1000, LONGEST_PAUSE_S)
@@ -331,6 +336,9 @@ class Runner:
         if isinstance(function, CronJob) and not function.job_id:
             # arq's own workers may enqueue this run of it once more.
             end.details["hold"] = keep_cronjob_progress * 1000
+        if isinstance(function, CronJob):
+            about = {"cron": function.name, "outcome": outcome, "st": job.start_ms}
+            end.details |= about
         return end
 
     def _result(

@@ -17,7 +17,7 @@ from arq.utils import to_unix_ms
 
 from ..connection import UNREACHABLE
 from ..keys import ENDS
-from . import heartbeat
+from . import heartbeat, logs
 from .loop import Loop
 from .outages import HopelessError
 
@@ -27,6 +27,9 @@ except ImportError:
     new_event_loop = asyncio.new_event_loop  # type: ignore[assignment]
 
 logger = logging.getLogger("arq.worker")
+
+#: How long a stop waits for Redis: for what is under way, and to give jobs back; seconds.
+STOP_S = 5
 
 
 class Worker(Loop):
@@ -52,6 +55,7 @@ class Worker(Loop):
                 arq_logger = logging.getLogger("arq")
                 arq_logger.handlers.clear()  # of arq's: it would log twice
                 arq_logger.setLevel(logging.NOTSET)
+            logs.complete()
             asyncio.set_event_loop(new_event_loop())
             # All that is imported stays; to look through it for garbage, over and over,
             # took a tenth of the time.
@@ -73,7 +77,9 @@ class Worker(Loop):
         """Enqueue the cron jobs that are due within some windows of `delay` seconds."""
         window = timedelta(seconds=delay * num_windows)
         # A burst is not over while there are some.
-        self.leases.state.length += await self.schedule.run(self.pool, n, window)
+        self.leases.state.length += await self.schedule.run(
+            self.pool, n, window, is_paused=self.leases.state.is_paused
+        )
 
     async def record_health(self) -> None:
         """Say that this worker lives and what it does, for `--check` and the like."""
@@ -81,8 +87,7 @@ class Worker(Loop):
         await super().record_health()
         if self._last_health_check == last:
             return
-        for beat in self.observers.beat:
-            beat(self.queue_name, self.leases.state.length)
+        self.observers.tell("beat", self.queue_name, self.leases.state.length)
         usual_key = self.queue_name + health_check_key_suffix
         if self.health_check_key != usual_key:
             said = await self.pool.get(self.health_check_key)
@@ -161,7 +166,7 @@ class Worker(Loop):
                     self.loop.run_until_complete(self.main_task)
                 except asyncio.CancelledError:
                     break
-                except (SystemExit, KeyboardInterrupt) as exc:
+                except (SystemExit, KeyboardInterrupt, RuntimeError) as exc:
                     if self.main_task.done():
                         raise
                     logger.error("A task tried to end the worker", exc_info=exc)
@@ -169,18 +174,18 @@ class Worker(Loop):
             self.loop.run_until_complete(self.close())
 
     async def close(self) -> None:
-        """Give back what runs still, within 10 seconds, and close the connections."""
+        """Give back what runs still, within 2 * STOP_S, and close the connections."""
         if not self._handle_signals:
             self.handle_sig(signal.SIGUSR1)
         if not self._pool:
             return
         with contextlib.suppress(*UNREACHABLE):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(STOP_S):
                 await self.leases.claimed()
                 if self.tasks:
                     await asyncio.wait(self.tasks.values())
         with contextlib.suppress(*UNREACHABLE):
-            async with asyncio.timeout(5 if self.leases.held else 0.5):
+            async with asyncio.timeout(STOP_S if self.leases.held else 0.5):
                 await self.ends.give_back(
                     self.leases.held.values(), self.runner.released
                 )

@@ -1,10 +1,13 @@
 """What watches a worker: logs, traces, errors, metrics, progress."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import logging
+from collections.abc import Awaitable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from ..job import ClaimedJob, Context
+
+logger = logging.getLogger("arq.worker")
 
 
 class Observer:
@@ -20,8 +23,9 @@ class Observer:
     def raised(self, job: ClaimedJob, exc: BaseException) -> None:
         """A try has raised this."""
 
-    async def finishing(self, job: ClaimedJob, ctx: Context) -> None:
-        """A try is over, and its end not yet recorded."""
+    def finishing(self, job: ClaimedJob, ctx: Context) -> Awaitable[None] | None:
+        """A try is over, and its end not yet recorded: what to wait for first."""
+        return None
 
     def failed(self, job: ClaimedJob, exc: BaseException) -> None:
         """A job has failed for good, and that is recorded."""
@@ -34,20 +38,34 @@ class Observer:
 
 
 class Observers:
-    """Some of them, each asked only for what it does."""
+    """Some of them, each asked only for what it does; their errors are no job's."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        def those(name: str) -> list[Any]:
-            return [
+        self._methods = {
+            name: [
                 getattr(one, name)
                 for one in observers
-                if getattr(type(one), name) is not getattr(Observer, name)
+                if getattr(type(one), name) is not method
             ]
+            for name, method in vars(Observer).items()
+            if not name.startswith("_")
+        }
 
-        self.started = those("started")
-        self.around = those("around")
-        self.raised = those("raised")
-        self.finishing = those("finishing")
-        self.failed = those("failed")
-        self.ended = those("ended")
-        self.beat = those("beat")
+    def tell(self, name: str, *args: Any) -> list[Any]:
+        """Call this method of all that have it; returns what is not None."""
+        answers = []
+        for method in self._methods[name]:
+            try:
+                if (answer := method(*args)) is not None:
+                    answers.append(answer)
+            except Exception:
+                logger.exception("An observer failed: %s", method.__qualname__)
+        return answers
+
+    def surround(self, stack: ExitStack, job: ClaimedJob, queue: str) -> None:
+        """Enter what surrounds a try."""
+        for surroundings in self.tell("around", job, queue):
+            try:
+                stack.enter_context(surroundings)
+            except Exception:
+                logger.exception("An observer failed at %s", job.ref)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Awaitable
 
 from arq import ArqRedis
 from arq.utils import timestamp_ms
@@ -48,11 +49,13 @@ async def set_progress(ctx: Context, percent: float, message: str = "") -> None:
 class Progress(Observer):
     """Writes what a job has said last, at its end; waits a second for it at most."""
 
-    async def finishing(self, job: ClaimedJob, ctx: Context) -> None:
+    def finishing(self, job: ClaimedJob, ctx: Context) -> Awaitable[None] | None:
         """Write it."""
-        if _WRITER in ctx:
-            job.has_progress = True
-            await ctx[_WRITER].finish()
+        writer: _Writer | None = ctx.get(_WRITER)
+        if writer is None:
+            return None
+        job.has_progress = True
+        return writer.finish()
 
 
 class _Writer:

@@ -27,19 +27,24 @@ class Tracing(Observer):
         span.set_status(trace.StatusCode.ERROR, f"{type(exc).__name__}")
 
 
+def _texts(carrier: dict[str, Any]) -> dict[str, str]:
+    """What of it can be used: it comes from Redis, where anyone may have written it."""
+    return {key: text for key, text in carrier.items() if isinstance(text, str)}
+
+
 @contextmanager
 def _span(job: ClaimedJob, queue: str) -> Iterator[None]:
     carrier = job.context.get("trace")
     token = None
     if isinstance(carrier, dict):
-        token = otel_context.attach(propagate.extract(carrier))
+        token = otel_context.attach(propagate.extract(_texts(carrier)))
     try:
         if not is_traced():
             yield
             return
         parent = None
         if isinstance(job.carrier, dict):
-            parent = propagate.extract(job.carrier)
+            parent = propagate.extract(_texts(job.carrier))
         with trace.get_tracer(__name__).start_as_current_span(
             job.function_name,
             context=parent,

@@ -1,0 +1,375 @@
+"""Redis is away, frozen, full, read-only, or another one: workers wait, and go on."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+from arq_runtime.connection import parse_redis_url
+from arq_runtime.worker import loop, outages, wakeups
+from kit import QUEUE, App, until
+from noting import Notes, fail, job, once_slow
+from processes import Processes
+from proxy import Proxy
+from support import OwnRedis, free_port, is_master, sentinel
+
+
+@pytest.fixture(autouse=True)
+def no_tracebacks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """An outage takes a line of the log."""
+    caplog.set_level(logging.INFO, "arq.worker")
+    yield
+    errors = [record for record in caplog.get_records("call") if record.exc_info]
+    assert all("ValueError" in record.getMessage() for record in errors), errors
+
+
+def at(port: int, server: OwnRedis) -> str:
+    """The server's URL by way of another port."""
+    return server.url.replace(str(server.port), str(port))
+
+
+def lines(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
+    """Those of the worker's log with this text."""
+    return [message for message in caplog.messages if text in message]
+
+
+async def test_redis_is_killed_and_comes_back(
+    own_app: App, own_redis: OwnRedis, notes: Notes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with own_app.worker(job, fail):
+        # While the end of the first is tried to be recorded, the others end.
+        waits = {"ends 1": 0.5, "ends 2": 0.7, "ends 3": 1.2, "runs on": 3.0}
+        for name, wait in waits.items():
+            await own_app.enqueue(job, name, wait, _job_id=name)
+        await own_app.enqueue(fail, "fails meanwhile", 1, _job_id="fails")
+        await notes.started("runs on")
+        own_redis.kill()
+        await until(lambda: lines(caplog, "Waiting for Redis"))
+        await notes.ended("ends 3")
+        await asyncio.sleep(0.6)  # it keeps failing
+        [line] = lines(caplog, "Waiting for Redis")
+        assert f"127.0.0.1:{own_redis.port}" in line
+        await asyncio.to_thread(own_redis.start)
+        for name in waits:
+            assert (await own_app.result_of(name, 8))["s"]
+        assert await (await own_app.enqueue(job, "after")).result(8) == "after"
+        assert (await own_app.result_of("fails"))["r"] == 2
+    for name in waits:
+        assert len(notes.starts(name)) == 1
+    assert "dropped" not in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+async def test_an_outage_is_longer_than_the_leases(
+    own_app: App,
+    own_redis: OwnRedis,
+    notes: Notes,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    """What ended meanwhile, or runs still, is not run again by those who wait."""
+    monkeypatch.setattr(loop, "ANSWER_S", 0.5)
+    tasks = job, once_slow
+    async with AsyncExitStack() as workers:
+        await workers.enter_async_context(own_app.worker(*tasks, lease=1))
+        ends = [await own_app.enqueue(job, n, n / 2) for n in range(1, 5)]
+        runs = await own_app.enqueue(job, "runs on", 7.0)
+        fails = await own_app.enqueue(once_slow, "fails", 1.0, fails=True)
+        for name in ("4", "runs on", "fails"):
+            await notes.started(name)
+        await workers.enter_async_context(own_app.worker(*tasks, lease=1))
+        own_redis.kill() if how == "killed" else own_redis.freeze()
+        # it cannot know how long it has been
+        late = own_app.worker(*tasks, is_ready=False, lease=1)
+        await workers.enter_async_context(late)
+        await notes.ended("4")
+        await asyncio.sleep(1)  # all leases have run out
+        if how == "killed":
+            await asyncio.to_thread(own_redis.start)
+        else:
+            own_redis.thaw()
+        for ended in (*ends, runs):
+            assert (await own_app.result_of(ended.job_id))["t"] == 1
+        assert (await own_app.result_of(fails.job_id))["t"] == 2
+    starts = Counter(event.name for event in notes.starts())
+    assert starts == {"runs on": 1, **dict.fromkeys("1234", 1), "fails": 2}
+
+
+async def test_an_outage_is_named_again_while_it_lasts(
+    own_redis: OwnRedis,
+    notes: Notes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At start-up: the worker waits, and takes jobs once it can."""
+    monkeypatch.setattr(outages, "LOG_EVERY", 0.7)
+    own_redis.stop()
+    app = App(own_redis.url.replace("//", "//:sekret@"))
+    async with app.worker(job, is_ready=False):
+        await until(lambda: len(lines(caplog, "Connect call failed")) > 1)
+        assert f"127.0.0.1:{own_redis.port}" in caplog.text
+        assert "sekret" not in caplog.text
+        await asyncio.to_thread(own_redis.start)
+        async with redis.asyncio.Redis.from_url(own_redis.url) as client:
+            await client.config_set("requirepass", "sekret")
+        assert await (await app.enqueue(job, "a")).result(10) == "a"
+    await app.close()
+
+
+async def test_silence_of_the_server_and_of_the_network(
+    own_app: App,
+    own_redis: OwnRedis,
+    notes: Notes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "ANSWER_S", 1)
+    with Proxy(own_redis.port) as proxy:
+        behind = App(at(proxy.port, own_redis))
+        async with (
+            own_app.worker(job, max_jobs=1, ctx={"who": "near"}),
+            behind.worker(job, max_jobs=1, ctx={"who": "far"}),
+        ):
+            jobs = [await own_app.enqueue(job, n, 0.5) for n in range(2)]
+            await until(lambda: len(notes.starts()) == 2)
+            proxy.hold()
+            own_redis.freeze()
+            for port in (own_redis.port, proxy.port):
+                await until(lambda port=port: lines(caplog, f"127.0.0.1:{port}: "))
+            own_redis.thaw()
+            proxy.restore()
+            for n, waiting in enumerate(jobs):
+                assert await waiting.result(10) == n
+                assert len(notes.starts(n)) == 1
+            later = [await own_app.enqueue(job, f"later {n}", 0.5) for n in range(2)]
+            for waiting in later:
+                await waiting.result(10)
+            who = {event.who for n in range(2) for event in notes.ends(f"later {n}")}
+            assert who == {"near", "far"}
+        await behind.close()
+
+
+async def test_connections_that_are_half_open(
+    own_app: App,
+    own_redis: OwnRedis,
+    notes: Notes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wakeups, "SILENCE_S", 0.5)
+    monkeypatch.setattr(loop, "ANSWER_S", 1)
+    client = own_app.redis
+
+    async def listeners() -> set[str]:
+        return {one["id"] for one in await client.client_list(_type="pubsub")}
+
+    async def listens_anew() -> bool:
+        return bool(await listeners() - before)
+
+    with Proxy(own_redis.port) as proxy:
+        behind = App(at(proxy.port, own_redis))
+        async with behind.worker(job, poll_delay=2):
+            await until(listeners)
+            before = await listeners()
+            proxy.half_open()
+            await own_app.enqueue("job", "meanwhile")
+            await notes.started("meanwhile", timeout=15)
+            await until(listens_anew, 15)
+            await own_app.enqueue("job", "after")
+            await notes.started("after", timeout=1)  # it is heard: poll_delay is 2
+        await behind.close()
+
+
+async def test_dropped_connections(
+    app: App, notes: Notes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with app.worker(job):
+        calls = [{"name": n, "wait": 0.05, "_job_id": f"j{n}"} for n in range(200)]
+        await app.client.enqueue_many(job, calls)
+        for _ in range(10):
+            for kind in ("normal", "pubsub"):
+                await app.redis.execute_command(
+                    "CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"
+                )
+            await asyncio.sleep(0.1)
+        for n in range(200):
+            assert (await app.result_of(f"j{n}", 20))["s"]
+    starts = Counter(event.name for event in notes.starts())
+    assert set(starts.values()) == {1}
+
+
+async def test_a_reconnected_worker_hears_of_new_jobs(
+    own_app: App, own_redis: OwnRedis, notes: Notes
+) -> None:
+    channel = f"{QUEUE}:wake"
+
+    async def listens() -> bool:
+        return (await own_app.redis.pubsub_numsub(channel))[0][1] == 1
+
+    async with own_app.worker(job, poll_delay=60):
+        await until(listens)
+        own_redis.kill()
+        await asyncio.to_thread(own_redis.start)
+        await until(listens)
+        await own_app.enqueue(job, "a")
+        await notes.started("a", timeout=5)
+
+
+async def test_a_read_only_replica(
+    own_app: App, notes: Notes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At start-up and while jobs run: what a failover makes of the old master."""
+    client = own_app.redis
+    await client.replicaof("127.0.0.1", str(free_port()))
+    async with own_app.worker(job):
+        await until(lambda: lines(caplog, "read only replica"))
+        await client.replicaof("no", "one")
+        running = await own_app.enqueue(job, "a", 1.0)
+        await notes.started("a")
+        await client.replicaof("127.0.0.1", str(free_port()))
+        await until(lambda: len(lines(caplog, "read only replica")) == 2)
+        await notes.ended("a")
+        await client.replicaof("no", "one")
+        assert await running.result(10) == "a"
+    assert len(notes.starts("a")) == 1
+
+
+async def test_a_full_redis_is_drained(own_app: App, notes: Notes) -> None:
+    client = own_app.redis
+    calls = [{"name": n, "_job_id": f"j{n}"} for n in range(30)]
+    await own_app.client.enqueue_many("job", calls)
+    await own_app.enqueue("job", "large", pad="x" * 1000)
+    await client.config_set("maxmemory-policy", "noeviction")
+    await client.config_set("maxmemory", "1mb")  # less than an empty server takes
+    with pytest.raises(redis.RedisError, match="maxmemory"):
+        await client.set("any", "x")
+    async with own_app.worker(job):
+        await until(lambda: is_drained(own_app))
+        assert not await client.exists(*(f"arq:job:j{n}" for n in range(30)))
+        for n in range(30):
+            assert len(notes.starts(n)) == 1
+        assert notes.ends("large")
+        await client.config_set("maxmemory", "0")
+        assert await (await own_app.enqueue(job, "after")).result(5) == "after"
+
+
+async def is_drained(app: App) -> bool:
+    return await app.queued() == 0
+
+
+@pytest.mark.slow
+async def test_a_sentinel_failover(
+    own_app: App, own_redis: OwnRedis, notes: Notes, tmp_path: Path
+) -> None:
+    (tmp_path / "replica").mkdir()
+    replica = OwnRedis(tmp_path / "replica")
+    replica.start("--replicaof", "127.0.0.1", str(own_redis.port))
+    second = redis.Redis(port=replica.port, db=1)
+    try:
+        await until(lambda: second.info("replication")["master_link_status"] == "up")
+        with sentinel(own_redis, tmp_path, replicas=1) as port:
+            app = App(replica.url)
+            url = f"sentinel://127.0.0.1:{port}/queue/1"
+            app.redis_settings = parse_redis_url(url)  # of the worker
+            async with app.worker(job):
+                running = await own_app.enqueue("job", "running", 4.0)
+                await notes.started("running")
+                await own_app.redis.wait(1, 1000)
+                own_redis.kill()
+                await until(lambda: is_master(second), 30)
+                after = await app.enqueue(job, "after")
+                assert await after.result(15) == "after"
+                assert (await app.result_of(running.job_id))["s"]
+            await app.close()
+    finally:
+        second.close()
+        replica.stop()
+    assert len(notes.starts("running")) == 1
+
+
+@pytest.mark.slow
+async def test_burst_and_check_do_not_wait(
+    own_processes: Processes, own_redis: OwnRedis, full_port: int
+) -> None:
+    """Within 3 seconds, and what Python needs to start and end."""
+    own_redis.freeze()
+    workers = [
+        (
+            port,
+            await own_processes.start(
+                option, ready=False, url=f"redis://127.0.0.1:{port}"
+            ),
+        )
+        for port in (free_port(), own_redis.port, full_port)
+        for option in ("--burst", "--check")
+    ]
+    for _, worker in workers[:2]:
+        await worker.exit_code(30)  # refused: so long takes the start on this machine
+    began = time.monotonic()
+    for port, worker in workers:
+        left = max(began + 4 - time.monotonic(), 0)
+        assert await worker.exit_code(left) == 1
+        found = [line for line in worker.text.splitlines() if "127.0.0.1" in line]
+        assert len(found) == 1 and f"127.0.0.1:{port}: " in found[0], worker.text
+        assert "Traceback" not in worker.text
+
+
+@pytest.fixture
+def full_port() -> Iterator[int]:
+    """A black hole: its queue is full, so that connections are not even refused."""
+    with socket.socket() as server, ExitStack() as clients:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(4):
+            client = clients.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+async def test_redis_restarts_under_load(
+    own_app: App, own_redis: OwnRedis, notes: Notes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with own_app.worker(job), own_app.worker(job):
+        calls = [{"name": n, "wait": 0.05, "_job_id": f"j{n}"} for n in range(400)]
+        await own_app.client.enqueue_many(job, calls)
+        await until(lambda: len(notes.ends()) > 100)
+        own_redis.kill()
+        await until(lambda: len(lines(caplog, "Waiting for Redis")) == 2)
+        await asyncio.to_thread(own_redis.start)
+        for n in range(400):
+            assert (await own_app.result_of(f"j{n}", 20))["s"]
+    starts = Counter(event.name for event in notes.starts())
+    assert len(starts) == 400 and set(starts.values()) == {1}
+
+
+async def test_an_end_whose_answer_is_lost_is_recorded_once(
+    own_app: App, own_redis: OwnRedis, notes: Notes, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = own_app.redis
+    with Proxy(own_redis.port) as proxy:
+        behind = App(at(proxy.port, own_redis))
+        async with behind.worker(job, once_slow):
+            await own_app.enqueue("job", "ends", 0.5, _job_id="ends")
+            await own_app.enqueue(
+                "once_slow", "fails", 0.5, fails=True, _job_id="fails"
+            )
+            await notes.started("ends")
+            await notes.started("fails")
+            proxy.latency = 0.3
+            await own_app.result_of("ends")
+            await until(lambda: client.exists("arq:errors:fails"))
+            proxy.cut()  # the answers are on their way
+            proxy.latency = 0
+            proxy.restore()
+            await own_app.result_of("fails")
+            assert await client.llen("arq:errors:fails") == 1
+        await behind.close()
+    assert "by another worker" not in caplog.text
+    assert not await client.keys("*:ends:*")

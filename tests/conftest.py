@@ -113,6 +113,32 @@ def shop(make_shop: Callable[..., Shop]) -> Shop:
 
 
 @pytest.fixture(scope="session")
+def with_paxx(bootstrapped_shop: Shop, shared: Path, paxx: Path) -> Callable[..., Shop]:
+    """Makes a project in which commands of Paxx were run, as in "infra add redis".
+
+    Not to be changed.
+    """
+
+    def make(*commands: str) -> Shop:
+        def run_paxx(shop: Shop) -> None:
+            for command in commands:
+                shop.paxx(paxx, *command.split())
+
+        name = "_".join(["paxx", *commands]).replace(" ", "-")
+        return bootstrapped_shop.made_once(shared / name, run_paxx)
+
+    return make
+
+
+@pytest.fixture
+def paxx_shop(with_paxx: Callable[..., Shop], tmp_path: Path) -> Callable[..., Shop]:
+    """Makes a copy of such a project."""
+    return lambda *commands: with_paxx(*commands).copy_to(
+        tmp_path / "paxx_shop" / "shop"
+    )
+
+
+@pytest.fixture(scope="session")
 def with_queue(bootstrapped_shop: Shop, shared: Path) -> Shop:
     """The project with the queue, and beside it what Copier has said, `output`."""
 
@@ -136,14 +162,10 @@ def shop_with_queue(with_queue: Shop, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def deployed(bootstrapped_shop: Shop, shared: Path, paxx: Path) -> Shop:
+def deployed(with_paxx: Callable[..., Shop], shared: Path) -> Shop:
     """A project with Paxx's deployment, then the queue. Not to be changed."""
-
-    def copy(shop: Shop) -> None:
-        shop.paxx(paxx, "deploy", "add", "linux-server")
-        shop.copy()
-
-    return bootstrapped_shop.made_once(shared / "deployed", copy)
+    server = with_paxx("deploy add linux-server")
+    return server.made_once(shared / "deployed", lambda shop: shop.copy())
 
 
 @pytest.fixture

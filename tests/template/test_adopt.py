@@ -1,7 +1,7 @@
 """A project that ran `paxx ext add arq` comes over, and any project can leave."""
 
 import re
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,8 @@ from support import TEMPLATE, Shop, copier, run, wait_for
 
 
 @pytest.fixture
-def old(shop: Shop, paxx: Path) -> Shop:
-    shop.paxx(paxx, "infra", "add", "redis")
-    shop.paxx(paxx, "ext", "add", "arq")
-    return shop
+def old(paxx_shop: Callable[..., Shop]) -> Shop:
+    return paxx_shop("infra add redis", "ext add arq")
 
 
 def test_what_is_there_is_not_overwritten_unasked(old: Shop) -> None:
@@ -109,8 +107,8 @@ def test_an_old_field_that_says_something_else_is_explained(old: Shop) -> None:
 
 
 @pytest.mark.slow
-def test_paxx_ext_add_arq_on_ours(shop: Shop, paxx: Path) -> None:
-    shop.paxx(paxx, "infra", "add", "redis")
+def test_paxx_ext_add_arq_on_ours(paxx_shop: Callable[..., Shop], paxx: Path) -> None:
+    shop = paxx_shop("infra add redis")
     shop.copy()
     good = shop.git("rev-parse", "HEAD").strip()
     shop.paxx(paxx, "ext", "add", "arq")
@@ -127,9 +125,7 @@ def leave(shop: Shop, mode: str = "remove", *arguments: str) -> str:
     page = (TEMPLATE / "docs/updating.md").read_text().split("## Leaving")[1]
     [command] = re.findall(r"```bash\nuvx --with \S+ (.*)\n```", page)
     words = command.replace("mode=remove", f"mode={mode}").split()
-    done = run([*words, *arguments], cwd=shop.root, check=False)
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    return copier(*words[1:], *arguments, cwd=shop.root, check=False).stderr
 
 
 KINDS = {
@@ -161,11 +157,10 @@ KINDS = {
 )
 @pytest.mark.slow
 def test_leaving_gives_back_the_project_as_it_was(
-    shop: Shop, paxx: Path, kind: str, answers: list[str], changed: list[str]
+    paxx_shop: Callable[..., Shop], kind: str, answers: list[str], changed: list[str]
 ) -> None:
     """Also when an update has changed the answers since."""
-    for command in KINDS[kind]:
-        shop.paxx(paxx, *command.split())
+    shop = paxx_shop(*KINDS[kind])
     before = shop.git("rev-parse", "HEAD").strip()
     environment = (shop / ".env").read_bytes()
     shop.copy(*(part for answer in answers for part in ("-d", answer)))
@@ -179,17 +174,9 @@ def test_leaving_gives_back_the_project_as_it_was(
 
 
 @pytest.fixture(scope="module")
-def kinds(
-    bootstrapped: Path, paxx: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def kinds(with_paxx: Callable[..., Shop]) -> dict[str, Path]:
     """A project of each kind. Not to be changed."""
-    made = {}
-    for kind, commands in KINDS.items():
-        made[kind] = tmp_path_factory.mktemp("kinds") / "shop"
-        shutil.copytree(bootstrapped, made[kind])
-        for command in commands:
-            run([paxx, *command.split()], cwd=made[kind])
-    return made
+    return {kind: with_paxx(*commands).root for kind, commands in KINDS.items()}
 
 
 ANSWERS = st.fixed_dictionaries(

@@ -4,7 +4,7 @@ import json
 import textwrap
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,8 @@ def test_the_port_of_its_redis_can_be_moved(shop: Shop) -> None:
     assert port["published"] == "6390" and port["target"] == 6379
 
 
-def test_with_the_projects_redis(shop: Shop, paxx: Path) -> None:
-    shop.paxx(paxx, "infra", "add", "redis")
+def test_with_the_projects_redis(paxx_shop: Callable[..., Shop]) -> None:
+    shop = paxx_shop("infra add redis")
     shop.copy()
     services = config(shop)
     check(services)

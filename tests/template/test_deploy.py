@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,8 @@ STUBS = TEMPLATE / "tests/stubs"
 
 
 @pytest.fixture
-def server(shop: Shop, paxx: Path) -> Shop:
-    shop.paxx(paxx, "deploy", "add", "linux-server")
-    return shop
+def server(paxx_shop: Callable[..., Shop]) -> Shop:
+    return paxx_shop("deploy add linux-server")
 
 
 @pytest.mark.slow

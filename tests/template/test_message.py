@@ -70,14 +70,12 @@ def with_all_that_is_noted(shop: Shop) -> None:
     ids=["defaults", "all of Paxx", "an override file", "no Compose", "notes"],
 )
 def test_it_fits(
-    shop: Shop,
-    paxx: Path,
+    paxx_shop: Callable[..., Shop],
     commands: list[str],
     prepare: Callable[[Shop], None] | None,
     arguments: list[str],
 ) -> None:
-    for command in commands:
-        shop.paxx(paxx, *command.split())
+    shop = paxx_shop(*commands)
     if prepare:
         prepare(shop)
         shop.commit()

@@ -203,8 +203,8 @@ def test_answers_reach_the_settings(shop: Shop) -> None:
 
 
 @pytest.mark.slow
-def test_after_infra_add_redis(shop: Shop, paxx: Path) -> None:
-    shop.paxx(paxx, "infra", "add", "redis")
+def test_after_infra_add_redis(paxx_shop: Callable[..., Shop]) -> None:
+    shop = paxx_shop("infra add redis")
     output = shop.copy()
     assert "no Redis is configured" not in output
     assert (shop / "services/tasks.py").exists()
@@ -220,9 +220,10 @@ def test_without_redis_a_note_says_what_to_run(copy_output: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_database_of_the_cache_is_pointed_out(shop: Shop, paxx: Path) -> None:
-    shop.paxx(paxx, "infra", "add", "redis")
-    output = shop.copy("-d", "redis_db=0")
+def test_the_database_of_the_cache_is_pointed_out(
+    paxx_shop: Callable[..., Shop],
+) -> None:
+    output = paxx_shop("infra add redis").copy("-d", "redis_db=0")
     assert "your cache uses Redis database 0 too: copier update --data redis_db=1" in (
         output
     )

@@ -1,14 +1,15 @@
-"""One test for each way in which `paxx ext add arq` does not do what it says."""
+"""What `paxx ext add arq` says of its queue, and does not do, holds of this one."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-import redis
-from support import QUEUE, Shop, run, wait_for
+from support import Shop, WorkerLog, run
 
 pytestmark = pytest.mark.slow
 
-FAILING = """
+TASKS = """
     import logging
 
     from core.arq_worker import BaseWorkerSettings
@@ -31,61 +32,107 @@ FAILING = """
 """
 
 
-@pytest.fixture
-def failing(own_shop_with_queue: Shop) -> Shop:
-    own_shop_with_queue.write_tasks(FAILING)
-    return own_shop_with_queue
+# --- The worker -----------------------------------------------------------------------
 
 
-def test_get_job_status_raises_attribute_error(
-    shop_with_queue: Shop, redis_url: str
-) -> None:
+@pytest.fixture(scope="module")
+def shop(shop_with_queue: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A project with these tasks. Not to be changed."""
+    shop = shop_with_queue.copy_to(tmp_path_factory.mktemp("rival") / "shop")
+    shop.write_tasks(TASKS)
+    return shop
+
+
+@pytest.fixture(scope="module")
+def said(shop: Shop, database_url: str) -> dict[str, Any]:
+    """What the application is told as it enqueues."""
     code = """
-        job = await enqueue("process_webhook", payload={})
-        result = await get_job_status(job.job_id)
+        one, other = await asyncio.gather(get_pool(), get_pool())
+        job = await enqueue("fail")
+        await enqueue("fail", _queue_name="high")
+        status = await get_job_status(job.job_id)
+        result = {"one pool": one is other, "function": status["function"]}
     """
-    status = shop_with_queue.python(code, redis_url)
-    assert status["function"] == "process_webhook"
+    return shop.python(code, database_url)
 
 
-def test_a_plain_exception_fails_for_good(failing: Shop, redis_url: str) -> None:
-    failing.python("result = (await enqueue('fail')).job_id", redis_url)
-    with failing.worker(redis_url) as worker:
+@pytest.fixture(scope="module")
+def worker(shop: Shop, database_url: str, said: object) -> Iterator[WorkerLog]:
+    """The worker that then fails the job three times."""
+    with shop.worker(database_url) as worker:
         worker.wait_for("trying 3")
+        yield worker
 
 
-def test_retry_delay_is_ignored(failing: Shop, redis_url: str) -> None:
-    failing.python("result = (await enqueue('fail')).job_id", redis_url)
-    with failing.worker(redis_url) as worker:
-        worker.wait_for("trying 3")
-        first, second = re.findall(r"again in ([\d.]+)s", worker.text)
+def test_the_status_of_a_job_can_be_asked_for(said: dict[str, Any]) -> None:
+    assert said["function"] == "fail"
+
+
+def test_the_first_calls_at_once_share_one_pool(said: dict[str, Any]) -> None:
+    assert said["one pool"]
+
+
+def test_a_job_without_a_queue_name_is_run(worker: WorkerLog) -> None:
+    assert ":fail()" in worker.text
+
+
+def test_what_a_task_logs_is_printed(worker: WorkerLog) -> None:
+    assert "trying 1" in worker.text
+
+
+def test_a_plain_exception_is_tried_again(worker: WorkerLog) -> None:
+    assert "trying 2" in worker.text and "trying 3" in worker.text
+
+
+def test_the_retry_delay_is_heeded(worker: WorkerLog) -> None:
+    first, second = re.findall(r"again in ([\d.]+)s", worker.text)[:2]
     assert 0.5 <= float(first) <= 0.63
     assert 1.0 <= float(second) <= 1.25
 
 
-def test_a_subclass_of_worker_settings_has_no_tasks(
-    failing: Shop, redis_url: str
+def test_a_subclass_of_worker_settings_has_its_tasks(
+    shop: Shop, database_url: str, said: object
 ) -> None:
-    failing.python(
-        "result = (await enqueue('fail', _queue_name='high')).job_id", redis_url
-    )
-    with failing.worker(
-        redis_url, name="core.tasks.HighPriorityWorkerSettings"
-    ) as worker:
+    name = "core.tasks.HighPriorityWorkerSettings"
+    with shop.worker(database_url, name=name) as worker:
         worker.wait_for("trying 1")
 
 
-def test_jobs_without_a_queue_name_are_never_seen(
-    shop_with_queue: Shop, redis_url: str
-) -> None:
-    with shop_with_queue.worker(redis_url), redis.Redis.from_url(redis_url) as client:
-        shop_with_queue.python(
-            "result = (await enqueue('process_webhook', {})).job_id", redis_url
-        )
-        wait_for(lambda: client.zcard(QUEUE) == 0, 10)
+# --- Settings -------------------------------------------------------------------------
 
 
-def test_watch_needs_a_directory(shop_with_queue: Shop) -> None:
+@pytest.fixture(scope="module")
+def settings(shop_with_queue: Shop) -> str:
+    """What the project's code makes of the settings, where the URL is not a plain one."""
+    code = """
+        from core.arq import get_redis_settings
+        from core.tasks import async_session_factory
+        from settings import settings
+
+        print(get_redis_settings(), type(settings.arq_max_jobs))
+    """
+    return shop_with_queue.script(code, "redis://me:p%40ss@h/?db=3")
+
+
+def test_nothing_of_a_url_is_lost(settings: str) -> None:
+    """Other forms: the tests of the runtime."""
+    for part in ("host='h'", "username='me'", "password='p@ss'", "database=3"):
+        assert part in settings
+
+
+def test_max_jobs_is_a_number(settings: str) -> None:
+    assert "<class 'int'>" in settings
+
+
+def test_the_session_factory_is_imported_by_its_name(settings: str) -> None:
+    """It failed otherwise."""
+    assert settings
+
+
+# --- Files ----------------------------------------------------------------------------
+
+
+def test_the_command_to_watch_names_a_directory(shop_with_queue: Shop) -> None:
     """The command in the message and in tasks.py has one."""
     text = (shop_with_queue / "core/tasks.py").read_text()
     [command] = re.findall(r"uv run (arq core.tasks.WorkerSettings --watch.*)", text)
@@ -94,52 +141,13 @@ def test_watch_needs_a_directory(shop_with_queue: Shop) -> None:
     assert "--watch DIRECTORY" in usage
 
 
-def test_what_a_task_logs_is_not_printed(failing: Shop, redis_url: str) -> None:
-    failing.python("result = (await enqueue('fail')).job_id", redis_url)
-    with failing.worker(redis_url) as worker:
-        worker.wait_for("trying 1")
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("redis://:p%40ss@h/1", "'p@ss'"),
-        ("redis://h?db=3", "3"),
-        ("unix:///tmp/redis.sock", "'/tmp/redis.sock'"),
-        ("redis://user:p@h", "'user'"),
-        ("redis://h/1/", "1"),
-    ],
-)
-def test_urls_are_mangled(shop_with_queue: Shop, url: str, expected: str) -> None:
-    code = "from core.arq import get_redis_settings as s; print(s())"
-    output = shop_with_queue.script(code, url)
-    assert f"={expected}," in output
-
-
-def test_two_first_calls_make_two_pools(shop_with_queue: Shop, redis_url: str) -> None:
-    code = """
-        a, b = await asyncio.gather(get_pool(), get_pool())
-        result = a is b
-    """
-    assert shop_with_queue.python(code, redis_url)
-
-
-def test_max_jobs_is_a_string(shop_with_queue: Shop) -> None:
-    code = "from settings import settings as s; print(type(s.arq_max_jobs).__name__)"
-    assert shop_with_queue.script(code) == "int\n"
-
-
-def test_the_app_container_does_not_know_redis(shop_with_queue: Shop) -> None:
+def test_the_app_container_is_told_where_redis_is(shop_with_queue: Shop) -> None:
     text = (shop_with_queue / "docker-compose.override.yml").read_text()
     app = text[text.index("  app:") : text.index("  worker:")]
     assert "ARQ_REDIS_URL=redis://redis:6379/1" in app
 
 
-def test_the_database_import_has_another_name(shop_with_queue: Shop) -> None:
-    shop_with_queue.script("from core.tasks import async_session_factory")
-
-
-def test_the_worker_container_has_no_health_check_and_no_grace(
+def test_the_worker_container_is_checked_and_has_time_to_finish(
     shop_with_queue: Shop,
 ) -> None:
     text = (shop_with_queue / "docker-compose.override.yml").read_text()
@@ -148,8 +156,8 @@ def test_the_worker_container_has_no_health_check_and_no_grace(
     assert "stop_grace_period" in worker
 
 
-def test_a_second_run_overwrites_the_tasks(own_shop_with_queue: Shop) -> None:
-    own_shop_with_queue.write_tasks(FAILING)
+def test_a_second_copy_keeps_the_tasks(own_shop_with_queue: Shop) -> None:
+    own_shop_with_queue.write_tasks(TASKS)
     mine = (own_shop_with_queue / "core/tasks.py").read_text()
     own_shop_with_queue.commit()
     own_shop_with_queue.copy("--overwrite")

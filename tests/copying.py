@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractContextManager,
     chdir,
@@ -33,21 +33,23 @@ _run = subprocess.run
 
 
 def copier(
-    arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str]
+    *arguments: str, cwd: Path, env: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Copier's command line, in a directory and with more environment."""
     command = ["copier", *arguments]
-    with (
-        chdir(cwd),
-        patch.dict(os.environ, env),
-        plumbum.local.env(**env),  # Copier asks this copy of the environment
-        wiring_in_process(),
-        _redirected(1, redirect_stdout) as stdout,
-        _redirected(2, redirect_stderr) as stderr,
-    ):
-        code = CopierApp.run(command, exit=False)[1]
-        said = [_content(file) for file in (stdout, stderr)]
-    return subprocess.CompletedProcess(command, code, *said)
+
+    def run() -> int:
+        with plumbum.local.env(**env), wiring_in_process():  # Copier asks that copy
+            return int(CopierApp.run(command, exit=False)[1])
+
+    return _done(command, run, cwd, env)
+
+
+def wiring(
+    *arguments: str, cwd: Path, env: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """The command line of wire.py, in a directory and with more environment."""
+    return _done(["wire.py", *arguments], lambda: _wire(arguments), cwd, env)
 
 
 def wiring_in_process() -> AbstractContextManager[object]:
@@ -63,13 +65,33 @@ def _run_or_wire(
     if not script or Path(script).read_bytes() != Path(wire.__file__).read_bytes():
         return _run(command, *args, **options)
     rest = words[words.index(script) + 1 :]
+    arguments = takewhile(lambda word: word != "||", rest)
+    return subprocess.CompletedProcess(command, _wire([*arguments]))
+
+
+def _wire(arguments: Sequence[str]) -> int:
     try:
-        wire.main([*takewhile(lambda word: word != "||", rest)])
+        wire.main(arguments)
     except SystemExit as exc:
         if isinstance(exc.code, str):
             print(exc.code, file=sys.stderr)
-        return subprocess.CompletedProcess(command, 1 if exc.code else 0)
-    return subprocess.CompletedProcess(command, 0)
+        return 1 if exc.code else 0
+    return 0
+
+
+def _done(
+    command: Sequence[str], run: Callable[[], int], cwd: Path, env: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """What a call has printed, and its exit code."""
+    with (
+        chdir(cwd),
+        patch.dict(os.environ, env),
+        _redirected(1, redirect_stdout) as stdout,
+        _redirected(2, redirect_stderr) as stderr,
+    ):
+        code = run()
+        said = [_content(file) for file in (stdout, stderr)]
+    return subprocess.CompletedProcess(command, code, *said)
 
 
 @contextmanager

@@ -211,7 +211,7 @@ def copier(
 ) -> subprocess.CompletedProcess[str]:
     """Copier's command line, in this process, and what it printed."""
     words = [str(argument) for argument in arguments]
-    return _checked(copying.copier(words, cwd=cwd, env={**ENV, **env}), check)
+    return _checked(copying.copier(*words, cwd=cwd, env={**ENV, **env}), check)
 
 
 class Shop:
@@ -268,10 +268,9 @@ class Shop:
         return done.stdout + done.stderr
 
     def wire(self, mode: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The command that Copier runs, by hand."""
-        script = TEMPLATE / "extensions/wire.py"
-        command = ["uv", "run", "-q", "--script", script, mode, "--package", "core"]
-        return run([*command, *arguments], cwd=self.root)
+        """The wiring's command line, for the package core."""
+        words = (mode, "--package", "core", *arguments)
+        return copying.wiring(*words, cwd=self.root, env=ENV)
 
     def run(self, *command: str, check: bool = True, **options: Any) -> str:
         """A command of the project's environment."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from typing import Any, Self
@@ -14,13 +15,18 @@ from support import free_port
 class Proxy:
     """Passes connections on to a port of this machine, until it is told not to.
 
-    `latency` is the delay of each direction, in seconds; it may be changed at any time.
+    `latency` is the delay of each direction, in seconds, and `bandwidth` what all
+    connections together carry, in bytes a second and direction (0: any); both may be
+    changed at any time. With `tls`, a context of Python's, its clients speak TLS.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, tls: ssl.SSLContext | None = None) -> None:
         self.target = target
         self.port = free_port()
         self.latency = 0.0
+        self.bandwidth = 0.0
+        self.tls = tls
+        self._sent_until: dict[bool, float] = {}
         self._links: set[_Link] = set()
         self._flowing = threading.Event()
         self._flowing.set()
@@ -72,7 +78,7 @@ class Proxy:
     async def _listen(self) -> None:
         if self._server is None:
             self._server = await asyncio.start_server(
-                self._serve, "127.0.0.1", self.port
+                self._serve, "127.0.0.1", self.port, ssl=self.tls
             )
 
     async def _cut(self) -> None:
@@ -101,6 +107,14 @@ class Proxy:
         self._links.add(link)
         await link.run()
         self._links.discard(link)
+
+    async def carry(self, size: int, *, is_there: bool) -> None:
+        """Wait for as long as so many bytes are on their way."""
+        if self.bandwidth:
+            now = asyncio.get_running_loop().time()
+            until = max(self._sent_until.get(is_there, 0), now) + size / self.bandwidth
+            self._sent_until[is_there] = until
+            await asyncio.sleep(until - now)
 
     async def until_flowing(self) -> None:
         while not self._flowing.is_set():
@@ -146,6 +160,7 @@ class _Link:
             while True:
                 due, chunk = await chunks.get()
                 await asyncio.sleep(due - loop.time())
+                await self.proxy.carry(len(chunk), is_there=reader is self.here[0])
                 await self.proxy.until_flowing()
                 if self.dead and not (reader is self.here[0] and not chunk):
                     continue  # nobody is told anything

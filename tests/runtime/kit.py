@@ -17,6 +17,7 @@ from arq_runtime.client.client import Client
 from arq_runtime.client.job import Job
 from arq_runtime.client.status import Lookup
 from arq_runtime.connection import connect, parse_redis_url
+
 try:
     from arq_runtime.operate.jobs import Operations
 except ImportError:

@@ -219,7 +219,7 @@ async def test_what_is_committed_is_queued_also_when_the_request_is_cancelled(
 
 
 @pytest.mark.slow
-async def test_500_requests_find_their_rows(app: App, sessions: Sessions) -> None:
+async def test_200_requests_find_their_rows(app: App, sessions: Sessions) -> None:
     enqueue = AfterCommit(app.client).enqueue_after_commit
     found = []
 
@@ -252,7 +252,7 @@ async def test_500_requests_find_their_rows(app: App, sessions: Sessions) -> Non
             async with slots:
                 return (await client.post("/users")).status_code
 
-        codes = await asyncio.gather(*[post() for _ in range(500)])
-        assert codes == [200] * 500
-        await until(lambda: len(found) == 500, 30)
+        codes = await asyncio.gather(*[post() for _ in range(200)])
+        assert codes == [200] * 200
+        await until(lambda: len(found) == 200, 30)
     assert None not in found

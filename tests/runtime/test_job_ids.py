@@ -28,8 +28,9 @@ async def test_an_id_can_be_used_again_once_its_job_has_ended(app: App) -> None:
 
     assert [await take(), await take(_defer_by=1), await take()] == [True, False, False]
     await app.burst(add)
-    await app.redis.hset("arq:failed:own", "error", "of last night")
-    await app.redis.zadd(f"{QUEUE}:failed", {"own": 1})
+    pool: Any = app.redis
+    await pool.hset("arq:failed:own", "error", "of last night")
+    await pool.zadd(f"{QUEUE}:failed", {"own": 1})
     assert [await take(), await take(_replace=True)] == [False, True]
     assert await app.failed("own") == {}
     assert await app.redis.zcard(f"{QUEUE}:failed") == 0

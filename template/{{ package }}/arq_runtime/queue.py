@@ -52,7 +52,7 @@ class Queue:
         return (await self.server.pool()).redis
 
     async def run(
-        self, script: Script, keys: Iterable[str], values: Iterable[Any]
+        self, script: Script, keys: Iterable[str | bytes], values: Iterable[Any]
     ) -> Any:
         """Run a script within the deadline of a call; must do no harm when run twice.
 

@@ -29,8 +29,8 @@ for i = 1, #ARGV, 6 do
     if own ~= '' then
       redis.call('del', result .. id, retry .. id, errors .. id, failed_job .. id,
         progress .. id)
-      redis.call('zrem', failed, id)
-      redis.call('zrem', aborts, id)
+      redis.pcall('zrem', failed, id)
+      redis.pcall('zrem', aborts, id)
     end
     -- A fraction of a millisecond for the place in the batch: those of one moment start
     -- in the order in which they came.

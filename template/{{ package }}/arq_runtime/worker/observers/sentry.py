@@ -47,8 +47,11 @@ class Sentry(Observer):
 
 def _hold_back(event: dict[str, Any], hint: dict[str, Any]) -> dict[str, Any] | None:
     errors = event.get("exception", {}).get("values", [])
-    is_theirs = any(one.get("mechanism", {}).get("type") == "arq" for one in errors)
-    return None if is_theirs else event
+    if not any(one.get("mechanism", {}).get("type") == "arq" for one in errors):
+        return event
+    if (dedupe := sentry().get_client().get_integration("dedupe")) is not None:
+        dedupe._last_seen.set(None)  # or it would drop ours as the same once more
+    return None
 
 
 @contextmanager

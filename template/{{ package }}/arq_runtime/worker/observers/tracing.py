@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ...context import is_traced, otel_context, propagate, trace
+from ...values import error_text
 from ..job import ClaimedJob
 from .observer import Observer
 
@@ -24,7 +25,7 @@ class Tracing(Observer):
             return
         span = trace.get_current_span()
         span.record_exception(exc)
-        span.set_status(trace.StatusCode.ERROR, f"{type(exc).__name__}")
+        span.set_status(trace.StatusCode.ERROR, error_text(exc))
 
 
 def _texts(carrier: dict[str, Any]) -> dict[str, str]:

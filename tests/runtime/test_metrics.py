@@ -1,0 +1,110 @@
+"""Prometheus metrics of a worker."""
+
+import asyncio
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+from arq import func
+from arq_runtime.worker.observers.metrics import Metrics
+from arq_runtime.worker.options import OBSERVERS
+from kit import QUEUE, App, until
+from prometheus_client import REGISTRY
+from support import free_port
+
+Ctx = dict[str, Any]
+
+
+async def fine(ctx: Ctx) -> None: ...
+
+
+async def flaky(ctx: Ctx) -> None:
+    if ctx["job_try"] == 1:
+        raise ValueError("the first try")
+
+
+async def once(ctx: Ctx) -> None:
+    raise ValueError("never again")
+
+
+async def slow(ctx: Ctx) -> None:
+    await asyncio.sleep(60)
+
+
+TASKS = (
+    *(fine, flaky, slow, func(once, name="once", max_tries=1)),
+    func(slow, name="brief", timeout=0.1, max_tries=1),
+    func(slow, name="stopped"),
+)
+
+
+def jobs() -> dict[tuple[str, str], float]:
+    """The ends that were counted, by task and outcome; all tests' together."""
+    return {
+        (sample.labels["task"], sample.labels["outcome"]): sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name == "arq_jobs_total"
+    }
+
+
+def page_of(port: int) -> list[str]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+        text: str = response.read().decode()
+    return text.splitlines()
+
+
+async def test_metrics(app: App) -> None:
+    for job_id, task in (("killed", "fine"), ("nowhere", "nowhere")):
+        job: dict[str, Any] = {"t": None, "f": task, "a": [], "k": {}}
+        job["et"] = 1_700_000_000_000
+        await app.redis.set(f"arq:job:{job_id}", json.dumps(job))
+    # its tries so far; no error is known of them
+    await app.redis.set("arq:retry:killed", 3)
+    await app.redis.zadd(QUEUE, {"killed": 1, "nowhere": 1, "expired": 1})
+    for name in ("fine", "flaky", "once", "brief", "stopped"):
+        await app.enqueue(name)
+    await app.enqueue("slow", _job_id="slow")
+    before, port = jobs(), free_port()
+    expected = {
+        ("fine", "complete"),
+        ("flaky", "retried"),
+        ("flaky", "complete"),
+        ("once", "failed"),
+        ("brief", "timeout"),
+        ("slow", "aborted"),
+        ("fine", "killed"),
+        ("<unknown>", "expired"),
+        ("<unknown>", "unknown"),
+    }
+
+    def counted() -> set[tuple[str, str]]:
+        now = jobs()
+        return {key for key in now if now[key] == before.get(key, 0) + 1}
+
+    observers = (*OBSERVERS, Metrics(port))
+    async with app.worker(*TASKS, observers=observers, job_completion_wait=0):
+        await until(lambda: app.redis.exists("arq:in-progress:slow"))
+        assert await app.lookup.abort_job("slow")
+        await until(lambda: counted() == expected)
+        lines = await asyncio.to_thread(page_of, port)
+        assert 'arq_jobs_total{outcome="complete",task="flaky"} 1.0' in lines
+        assert 'arq_job_duration_seconds_count{task="flaky"} 2.0' in lines
+        assert "arq_jobs_running 1.0" in lines
+        assert any(
+            line.startswith(f'arq_jobs_queued{{queue="{QUEUE}"') for line in lines
+        )
+    assert counted() == {*expected, ("stopped", "released")}
+
+
+async def test_a_port_that_is_taken_is_no_failure(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await asyncio.start_server(lambda *_: None, "0.0.0.0", 0)
+    port = server.sockets[0].getsockname()[1]
+    await app.enqueue("fine", _job_id="one")
+    await app.burst(fine, observers=(*OBSERVERS, Metrics(port)))
+    assert await app.stored("one")
+    assert f"No metrics on port {port}: " in caplog.text
+    server.close()

@@ -175,7 +175,7 @@ def _refusal(project: Project, conf: Any) -> str:
         )
     for name in RULES:
         if name in data and (problem := answer_problem(name, data[name])):
-            return f"{name}: {data[name]!r} will not do. {problem}"
+            return f"{name}: {data[name]!r} is not valid. {problem}"
     if _is_scratch(project.root):
         return ""
     if not answers and project.problem:

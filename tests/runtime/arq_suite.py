@@ -52,7 +52,12 @@ class FailsAtOnce(Worker):
         for function in functions:
             if hasattr(function.coroutine, "__dict__"):
                 no_retry(Exception)(function.coroutine)
-        super().__init__(functions, **kwargs)
+        super().__init__(functions, **{"retry_delay": 0, **kwargs})
+
+    async def _poll_iteration(self) -> None:
+        if not self.is_open:  # some of the tests do without main()
+            self._open()
+        await super()._poll_iteration()
 
 
 for module in (arq, arq.worker):

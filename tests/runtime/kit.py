@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar
 
-import redis.asyncio
 from arq_runtime.client.client import Client
 from arq_runtime.client.job import Job
 from arq_runtime.client.status import Lookup
@@ -51,7 +50,7 @@ class App:
         self.client = Client(self.queues)
         self.lookup = Lookup(self.queues)
         self.operations = Operations(self.queues)
-        self.redis: redis.asyncio.Redis = connect(self.redis_settings)
+        self.redis: Any = connect(self.redis_settings)
 
     async def close(self) -> None:
         await self.queues.close()

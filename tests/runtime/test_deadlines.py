@@ -130,7 +130,7 @@ async def test_a_call_that_is_sent_again_queues_once_and_says_so(
     assert (refused, len(ran), max(ran.values())) == (0, 1000, 1)
 
 
-@pytest.mark.parametrize("options", ["", "?max_connections=3"])
+@pytest.mark.parametrize("options", ["", "?max_connections=3", "?max_connections=1"])
 async def test_calls_wait_for_a_connection_where_there_are_few(
     redis_url: str, options: str
 ) -> None:

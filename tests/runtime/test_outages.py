@@ -7,7 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -142,7 +144,7 @@ async def test_silence_of_the_server_and_of_the_network(
             proxy.hold()
             own_redis.freeze()
             for port in (own_redis.port, proxy.port):
-                await until(lambda port=port: lines(caplog, f"127.0.0.1:{port}: "))
+                await until(partial(lines, caplog, f"127.0.0.1:{port}: "))
             own_redis.thaw()
             proxy.restore()
             for n, waiting in enumerate(jobs):
@@ -210,7 +212,7 @@ async def test_a_reconnected_worker_hears_of_new_jobs(
     channel = f"{QUEUE}:wake"
 
     async def listens() -> bool:
-        return (await own_app.redis.pubsub_numsub(channel))[0][1] == 1
+        return bool((await own_app.redis.pubsub_numsub(channel))[0][1])
 
     async with own_app.worker(job, poll_delay=60):
         await until(listens)
@@ -270,7 +272,7 @@ async def test_a_sentinel_failover(
     (tmp_path / "replica").mkdir()
     replica = OwnRedis(tmp_path / "replica")
     replica.start("--replicaof", "127.0.0.1", str(own_redis.port))
-    second = redis.Redis(port=replica.port, db=1)
+    second: Any = redis.Redis(port=replica.port, db=1)
     try:
         await until(lambda: second.info("replication")["master_link_status"] == "up")
         with sentinel(own_redis, tmp_path, replicas=1) as port:

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -294,7 +295,7 @@ async def test_cron_jobs_are_tried_as_said_and_repeated_after_a_stop(
         await asyncio.sleep(ctx["seconds"])
         note(ctx, "end", "cut")
 
-    def cron_jobs(**options: bool) -> list[Any]:
+    def cron_jobs(**options: Any) -> list[Any]:
         return [
             cron(tick, month=1, **options),
             cron(twice, month=1, max_tries=2, **options),
@@ -517,7 +518,7 @@ async def test_pauses_that_redis_cannot_count_are_a_century(
     async with app.worker(fail, defer, plain, max_tries=9999):
         assert (await app.result_of("long ago"))["r"] == 2
         for job_id in ("often", "very often", "far"):
-            await until(lambda id_=job_id: app.redis.exists(f"arq:errors:{id_}"))
+            await until(partial(app.redis.exists, f"arq:errors:{job_id}"))
             due = await app.redis.zscore(QUEUE, job_id) - await app.now()
             assert century - 20_000 < due <= century
         assert await (await app.enqueue(plain, 1)).result(5) == 1

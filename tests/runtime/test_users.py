@@ -50,7 +50,7 @@ async def test_the_client_knows_the_tasks_of_settings(app: App) -> None:
     """Also those that are named, and those that are added later."""
 
     class Settings(app.base()):  # type: ignore[misc]
-        functions: ClassVar = ["noting.plain"]
+        functions: ClassVar[list[Any]] = ["noting.plain"]
 
     Settings.functions = [*Settings.functions, blocking]
     named = await app.enqueue("noting.plain", 1)

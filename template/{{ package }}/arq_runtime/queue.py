@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -80,6 +81,7 @@ class Queues:
         self.external = frozenset(external)
         self._tasks_module = tasks_module
         self._by_name = {default.name: default}
+        self.run_inline: Callable[[Queue, Any], Awaitable[Any]] | None = None
 
     def register(self, settings_class: Any) -> None:
         """Take in worker settings: their queue, their tasks, their server."""
@@ -112,6 +114,15 @@ class Queues:
         if self._tasks_module:
             import_module(self._tasks_module)
             self._tasks_module = ""
+
+    @contextmanager
+    def inline(self, run: Callable[[Queue, Any], Awaitable[Any]]) -> Iterator[None]:
+        """For the length of the block, run jobs instead of sending them; for tests."""
+        before, self.run_inline = self.run_inline, run
+        try:
+            yield
+        finally:
+            self.run_inline = before
 
     def known(self) -> list[Queue]:
         """All that are known here, the default one first."""

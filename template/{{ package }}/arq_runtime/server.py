@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from arq import ArqRedis
@@ -92,6 +93,7 @@ class Server:
         self.queue_name = queue_name
         self._unavailable = unavailable
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
+        self._connect: Callable[[], ArqRedis] = partial(connect, redis_settings)
 
     async def set_pool(self, redis: ArqRedis) -> None:
         """Use this pool in the running event loop, as in tests; close() closes it."""
@@ -110,8 +112,21 @@ class Server:
         """That of the running event loop, made when it is first needed."""
         loop = asyncio.get_running_loop()
         if loop not in self._pools:
-            await self.set_pool(connect(self.redis_settings))
+            await self.set_pool(self._connect())
         return self._pools[loop]
+
+    @contextmanager
+    def replaced(self, connector: Callable[[], ArqRedis]) -> Iterator[None]:
+        """For the length of the block, connect to something else; for tests."""
+        before = self._pools, self._connect
+        self._pools, self._connect = {}, connector
+        try:
+            yield
+        finally:
+            for loop, pool in self._pools.items():
+                if not (loop.is_closed() or loop.is_running()):
+                    loop.run_until_complete(pool.lifetime.aclose())
+            self._pools, self._connect = before
 
     async def close(self) -> None:
         """Close the pool of the running event loop; the next use opens a new one."""

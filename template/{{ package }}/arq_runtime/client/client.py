@@ -218,6 +218,8 @@ class Client:
         Raises:
             QueueUnavailableError, redis.exceptions.RedisError: As enqueue.
         """
+        if self.queues.run_inline is not None:
+            return [await self.queues.run_inline(queue, call) for call in calls]
         pool = await queue.server.pool()
         sender: Sender | None = pool.local.get(queue.name)
         if sender is None:

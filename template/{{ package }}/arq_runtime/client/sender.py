@@ -7,8 +7,10 @@ caller's time-out or cancellation is another's.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
+from copy import copy
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
@@ -28,6 +30,7 @@ from ..server import (
     note_trouble,
 )
 from .calls import Call
+from .line import Line
 
 #: What goes together at most: jobs, and bytes unless one job alone has more.
 BATCH_JOBS, BATCH_BYTES = 1000, 1 << 20
@@ -56,9 +59,12 @@ class Sender:
         self._name = queue.name
         self._server: Server = queue.server
         self._pool = pool
+        self._line = Line(pool.redis)
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Request] = deque()
         self._sending: asyncio.Task[None] | None = None
+        self._large = asyncio.Lock()
+        self._sending_large: set[asyncio.Task[None]] = set()
 
     async def send(self, calls: Sequence[Call]) -> bytes:
         """Queue jobs: at most BATCH_JOBS of them, or BATCH_BYTES.
@@ -72,10 +78,16 @@ class Sender:
         """
         size = sum(len(call.content) for call in calls)
         answer: asyncio.Future[bytes] = self._loop.create_future()
-        self._waiting.append(_Request(calls, size, answer))
-        if self._sending is None:
-            # Not in the caller's context: what is sent is not its alone.
-            self._sending = self._loop.create_task(self._send(), context=Context())
+        request = _Request(calls, size, answer)
+        if size > BATCH_BYTES:
+            sending = self._loop.create_task(self._send_large(request))
+            self._sending_large.add(sending)
+            sending.add_done_callback(self._sending_large.discard)
+        else:
+            self._waiting.append(request)
+            if self._sending is None:
+                # Not in the caller's context: what is sent is not its alone.
+                self._sending = self._loop.create_task(self._send(), context=Context())
         too_late = self._loop.call_later(DEADLINE_S, self._give_up, answer)
         try:
             return await answer
@@ -91,13 +103,26 @@ class Sender:
             while self._waiting:
                 together = self._next()
                 try:
-                    await self._deliver(together)
+                    await self._deliver(together, self._line.run)
                 except BaseException as exc:  # whatever it is, nobody is left waiting
                     _fail([*together, *self._waiting], exc)
                     self._waiting.clear()
                     raise
         finally:
             self._sending = None
+
+    async def _send_large(self, request: _Request) -> None:
+        """Send a job that may be more than Redis, or the network, takes.
+
+        One at a time, and beside the others: it holds up none of them.
+        """
+        try:
+            async with self._large:
+                run = partial(run_script, self._pool.redis)
+                await self._deliver([request], run)
+        except BaseException as exc:
+            _fail([request], exc)
+            raise
 
     def _next(self) -> list[_Request]:
         """The requests that travel together now: those that came first."""
@@ -114,7 +139,9 @@ class Sender:
             self._waiting.popleft()
         return together
 
-    async def _deliver(self, together: list[_Request]) -> None:
+    async def _deliver(
+        self, together: list[_Request], run: Callable[..., Awaitable[bytes]]
+    ) -> None:
         """Send until there is an answer, or nobody waits for it any more."""
         token = SENT + token_hex(16)
         keys = [self._name, self._name + FAILED, self._name + WAKE, token]
@@ -129,7 +156,7 @@ class Sender:
             patience = ATTEMPT_S if size < BATCH_BYTES // 16 else DEADLINE_S
             try:
                 async with asyncio.timeout(patience):
-                    reply = await run_script(self._pool.redis, _ENQUEUE, keys, values)
+                    reply = await run(_ENQUEUE, keys, values)
             except Exception as exc:
                 if not is_transient(exc):
                     return _fail(together, exc)
@@ -159,4 +186,6 @@ def _answer(together: list[_Request], reply: bytes) -> None:
 def _fail(together: list[_Request], exc: BaseException) -> None:
     for request in together:
         if not request.answer.done():
-            request.answer.set_exception(exc)
+            # One for each: they are raised at the same time.
+            own = copy(exc).with_traceback(exc.__traceback__)
+            request.answer.set_exception(own)

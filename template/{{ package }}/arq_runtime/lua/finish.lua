@@ -31,7 +31,12 @@ end
 
 local function finish(id, try, what, details, value, px)
   local payload = what == 'failed' and redis.pcall('get', job .. id)
-  redis.call('del', job .. id, retry .. id, unknown .. id)
+  redis.call('del', job .. id, unknown .. id)
+  if px == '' and try ~= '1' then  -- a worker that has lost its lease is to see this
+    redis.call('pexpire', retry .. id, 3600000)
+  else
+    redis.call('del', retry .. id)
+  end
   redis.pcall('zrem', queue, id)
   redis.pcall('zrem', aborts, id)
   if details.hold then
@@ -84,12 +89,18 @@ for i = 6, #ARGV, 9 do
   local answer = DONE
   local owner = whose(id, job_token, try)
   if owner == GONE and lost ~= '' then
+    -- An older dump may have the job, and another may have been given its id.
     redis.call('del', unknown .. id)
-    redis.call('set', job .. id, lost, 'PX', keep)
+    local there = redis.pcall('get', job .. id)
+    if there and there ~= lost then
+      owner = LOST
+    elseif what ~= 'complete' then
+      redis.call('set', job .. id, lost, 'PX', keep)
+    end
   end
   if owner == LOST then
     answer = LOST
-  elseif owner == GONE and lost == '' and what ~= 'complete' then
+  elseif owner == GONE and lost == '' then
     answer = SEND_AGAIN
   elseif what == 'complete' or what == 'failed' then
     answer = finish(id, try, what, details, value, px)

@@ -93,10 +93,13 @@ class Ends:
             self._recording.add(recording)
             recording.add_done_callback(self._recording.discard)
             return recorded
+        self._add(finished)
+        return recorded
+
+    def _add(self, finished: _Finished) -> None:
         self._finished.append(finished)
         if self._flushing is None or self._flushing.done():
             self._flushing = self._loop.create_task(self._flush())
-        return recorded
 
     @property
     def unrecorded(self) -> int:
@@ -161,7 +164,12 @@ class Ends:
         return await self._outages.wait_out(self._redis, step, is_first=False)
 
     def _note_recorded(self, batch: list[_Finished], answers: list[Any]) -> None:
-        for (recorded, job, _), answer in zip(batch, answers, strict=True):
+        for (recorded, job, end), answer in zip(batch, answers, strict=True):
+            if answer == LOST and job.again is not None:  # to this worker itself
+                job.token, job.job_try = job.again.token, job.again.job_try
+                job.again = None
+                self._add((recorded, job, end))
+                continue
             if answer != SEND_AGAIN or job.lost:
                 self._let_go(job)
             if isinstance(answer, BaseException):
@@ -183,6 +191,7 @@ class Ends:
             UNKNOWN_PAUSE_MS,
         ]
         for _, job, end in batch:
+            job.is_ending = True
             details = json.dumps(end.details) if end.details else b""
             lost = job.payload or b"" if job.lost and end.what != "complete" else b""
             values += [job.id, job.token, job.job_try, end.what, end.ms]

@@ -42,6 +42,10 @@ class ClaimedJob:
     """What opentelemetry-instrumentation-arq has sent along, if anything."""
     context: dict[str, Any] = field(default_factory=dict)
     has_progress: bool = False
+    is_ending: bool = False
+    """Is its end on the way to Redis?"""
+    again: "ClaimedJob | None" = None
+    """The same job, claimed meanwhile: for its next try, or as Redis forgot the lease."""
     enqueue_ms: int = 0
     start_ms: int = 0
     function: Function | CronJob | None = None

@@ -192,6 +192,9 @@ class Leases:
         if isinstance(payload, int):
             job.size = payload
         before = self.held.get(job.job_id)
+        if before is not None and before.is_ending:
+            before.again = job
+            return
         if before is not None:
             # Redis has forgotten the lease, after a jump of its clock or a failover,
             # but the job runs here still.
@@ -222,9 +225,12 @@ class Leases:
         job.payload = b"".join(parts)
 
     def let_go(self, job: ClaimedJob) -> None:
-        """Hold a job no longer, unless it has been claimed anew."""
+        """Hold a job no longer; begin its next try, if that is claimed already."""
         if self.held.get(job.job_id) is job:
             del self.held[job.job_id]
+            if job.again is not None:
+                self.held[job.job_id] = job.again
+                self._on_claimed(job.again)
 
     async def renew(self) -> None:
         """Renew the leases that are held, when it is time for that."""

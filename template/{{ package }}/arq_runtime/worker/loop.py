@@ -63,6 +63,7 @@ class Loop(arq.worker.Worker):
         observers: Sequence[Observer] = (),
         **options: Any,
     ) -> None:
+        self.is_open = False
         self._wake = asyncio.Event()
         self._life_sign = LifeSign()
         self.threads = Threads(options.get("max_jobs", 10), self._wake.set)
@@ -82,7 +83,8 @@ class Loop(arq.worker.Worker):
             self.queue_name,
             lease_s=to_seconds(lease) or 0,
             keep_ms=self.expires_extra_ms,
-            apart_from=max(2, self.max_tries),
+            # The last try of the task here that has the fewest.
+            apart_from=min((n for n in self._all_tries() if n > 1), default=2),
             on_claimed=self._start,
             on_lost=self._lease_is_lost,
         )
@@ -102,8 +104,14 @@ class Loop(arq.worker.Worker):
             self.job_serializer,
         )
 
+    def _all_tries(self) -> list[int]:
+        """How often each of the tasks may be tried."""
+        own = [function.max_tries for function in self.functions.values()]
+        return [self.max_tries if tries is None else tries for tries in own]
+
     def _open(self) -> None:
         """Make what depends on the running event loop, and on the last settings."""
+        self.is_open = True
         self.loop = asyncio.get_running_loop()
         if self._pool is None:
             assert self.redis_settings is not None

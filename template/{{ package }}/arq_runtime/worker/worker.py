@@ -28,7 +28,7 @@ except ImportError:
 
 logger = logging.getLogger("arq.worker")
 
-#: How long a stop waits for Redis: for what is under way, and to give jobs back; seconds.
+#: Seconds that a stop waits for Redis: for what is under way, then to give jobs back.
 STOP_S = 5
 
 
@@ -179,6 +179,8 @@ class Worker(Loop):
             self.handle_sig(signal.SIGUSR1)
         if not self._pool:
             return
+        if not self.is_open:  # main() was never called
+            self._open()
         with contextlib.suppress(*UNREACHABLE):
             async with asyncio.timeout(STOP_S):
                 await self.leases.claimed()

@@ -1,0 +1,61 @@
+"""One connection, kept from call to call: taking it from the pool costs as much again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from arq import ArqRedis
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
+
+from ..scripts import Script
+
+
+class Line:
+    """Runs scripts over one connection of a pool, one at a time."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self._pool = redis.connection_pool
+        self._connection: Any = None
+
+    async def run(
+        self, script: Script, keys: Sequence[str | bytes], values: Sequence[Any]
+    ) -> Any:
+        """Run a Lua script, sending its text only where Redis does not have it.
+
+        Whatever goes wrong, the next call has another connection.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: As redis-py.
+        """
+        if self._connection is None:
+            self._connection = await _take(self._pool)
+        connection = self._connection
+        arguments = (len(keys), *keys, *values)
+
+        async def ask(command: str, text: str) -> Any:
+            await connection.send_command(command, text, *arguments)
+            return await connection.read_response()
+
+        async def run() -> Any:
+            try:
+                return await ask("EVALSHA", script.sha)
+            except NoScriptError:
+                return await ask("EVAL", script.text)
+
+        async def drop(_: BaseException) -> None:
+            await connection.disconnect(nowait=True)
+
+        try:
+            return await connection.retry.call_with_retry(run, drop)
+        except BaseException as exc:
+            if not isinstance(exc, ResponseError) or isinstance(exc, ReadOnlyError):
+                self._connection = None
+                await drop(exc)
+                await self._pool.release(connection)
+            raise
+
+
+async def _take(pool: Any) -> Any:
+    try:
+        return await pool.get_connection()
+    except TypeError:  # before redis-py 5.3
+        return await pool.get_connection("EVALSHA")

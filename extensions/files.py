@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
 from pathlib import Path
 
+from paxx import Project
 from seams import UnknownShapeError
 
 
@@ -44,11 +44,7 @@ def _give(path: Path, owner: os.stat_result) -> bool:
     return True
 
 
-def is_ignored(path: Path) -> bool:
-    """Does git ignore it? Not where there is no git."""
-    try:
-        command = ["git", "check-ignore", "-q", path.name]
-        done = subprocess.run(command, cwd=path.parent, capture_output=True)
-    except OSError:
-        return False
-    return done.returncode == 0
+def is_ignored(path: Path) -> bool | None:
+    """Does git ignore it? None where it does not say, or there is none."""
+    done = Project(path.parent).git_status("check-ignore", "-q", path.name)
+    return {0: True, 1: False}.get(done)

@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rendered import Template, alike, git
+from paxx import Project, alike
+from rendered import CannotTellError, Rendering
 
 REFERENCES = r"\b(core|services)(\.| import .*)\b(arq\w*|tasks)\b|\bARQ_[A-Z]"
 """What still speaks of the queue, for `git grep -E`."""
 
 
-def to_delete(
-    template: Template, files: dict[str, bytes], *, everything: bool
-) -> tuple[list[str], list[str]]:
+def to_delete(rendering: Rendering, *, everything: bool) -> tuple[list[str], list[str]]:
     """Which of the template's files to delete, and which to keep.
 
     Args:
-        template: What is to go.
-        files: What it has rendered.
+        rendering: What is to go.
         everything: Delete also what the user has changed.
 
     Raises:
-        CannotTellError: Git does not say how old an empty file is.
+        CannotTellError: It is not known what the template has rendered, or git has no
+            copy of what would be deleted.
     """
-    root, answers_file = template.root, template.answers_file
+    project, answers_file = rendering.project, rendering.answers_file
+    files = rendering.files()
     there = [
         name
         for name, content in files.items()
-        if (root / name).is_file() and (content or _came_with(root, name, answers_file))
+        if (project.root / name).is_file()
+        and (content or _came_with(project, name, answers_file))
     ]
     kept = [
         name
         for name in there
-        if not everything and not alike((root / name).read_bytes(), files[name])
+        if not everything and not alike((project.root / name).read_bytes(), files[name])
     ]
-    return [*(name for name in there if name not in kept), answers_file], kept
+    deleted = [*(name for name in there if name not in kept), answers_file]
+    committed = project.committed(deleted)
+    if lost := [name for name in deleted if name not in committed]:
+        raise CannotTellError(f"git has no copy of {', '.join(lost)}")
+    return deleted, kept
 
 
 def leave(root: Path, deleted: Iterable[str], kept: Sequence[str]) -> Iterator[str]:
@@ -55,24 +59,17 @@ def leave(root: Path, deleted: Iterable[str], kept: Sequence[str]) -> Iterator[s
         yield f"    deleted  {name}"
     if kept:
         yield f"\nKept, since you have changed it: {', '.join(kept)}"
-    left = _references(root, but=kept)
-    if left:
+    others = (":.", *(f":(exclude,literal){name}" for name in kept))
+    grep = ("grep", "--no-textconv", "-nIE", REFERENCES, "--", *others)
+    if left := Project(root).run_git(*grep).splitlines():
         yield "\nThese lines still speak of the queue:\n\n    " + "\n    ".join(left)
     yield "\nLook at it with `git diff HEAD`, then `uv sync` and commit."
 
 
-def _came_with(root: Path, name: str, answers_file: str) -> bool:
+def _came_with(project: Project, name: str, answers_file: str) -> bool:
     """Is it as old as the answers file? An empty file may have been there before."""
-    added = ("log", "--diff-filter=A", "--format=%H", "-1", "--")
-    return git(root, *added, name) == git(root, *added, answers_file)
-
-
-def _references(root: Path, *, but: Iterable[str]) -> list[str]:
-    """Lines of the project that still speak of the queue, as `file:number: line`."""
-    done = subprocess.run(
-        ["git", "grep", "-nIE", REFERENCES, "--", ".", *(f":!{name}" for name in but)],
-        cwd=root,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.splitlines()
+    added = ("log", "--no-show-signature", "--diff-filter=A", "--format=%H", "-1", "--")
+    dates = [project.run_git(*added, file) for file in (name, answers_file)]
+    if not all(dates):
+        raise CannotTellError("git log fails")
+    return dates[0] == dates[1]

@@ -6,13 +6,14 @@ Read only. Copier renders questions and messages with `paxx` in their context: t
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -31,6 +32,22 @@ COMPOSE_FILES = (
 
 REDIS_IMAGES = ("redis", "valkey", "redis-stack", "redis-stack-server", "dragonfly")
 
+NAME = re.compile(r"[a-z0-9][\w.-]*", re.ASCII | re.IGNORECASE)
+"""What a name in the project must be to be of use: nothing means more elsewhere."""
+
+FILES = (
+    *("core", "services", "db", "deploy", "deploy/linux-server", "settings"),
+    *("settings.py", "main.py", "pyproject.toml", ".env", ".env.example"),
+    *COMPOSE_FILES,
+)
+"""What is read or edited, and not the template's."""
+
+GIT = (
+    *("git", "-c", "core.quotePath=false", "--no-optional-locks"),
+    # what the project has set and hooked runs nothing
+    *("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}"),
+)
+
 
 @dataclass(frozen=True)
 class Project:
@@ -39,17 +56,39 @@ class Project:
     root: Path
 
     def text(self, name: str) -> str:
-        """The file's text, empty when there is none."""
+        """The file's text, empty when there is none, or it is outside."""
+        path = self.root / name
+        if not path.is_file() or self.link_out(name):
+            return ""
         try:
-            return (self.root / name).read_text(encoding="utf-8", errors="replace")
+            return path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
+
+    def link_out(self, name: str) -> str:
+        """The link by which a path leads out of the project; empty when none does."""
+        root = os.path.realpath(self.root)  # Path.resolve fails where links circle
+        for part in (*reversed(PurePath(name).parents[:-1]), PurePath(name)):
+            real = PurePath(os.path.realpath(self.root / part))
+            if (self.root / part).is_symlink() and not real.is_relative_to(root):
+                return str(part)
+        return ""
 
     # --- What it is ---------------------------------------------------------------
 
     @cached_property
     def problem(self) -> str:
         """Why the template cannot be copied here, in one line; empty when it can."""
+        if sys.version_info < (3, 11):  # noqa: UP036
+            return (
+                "Copier runs on a Python before 3.11, which the template needs: "
+                "`uvx -p 3.13 ...` takes a newer one."
+            )
+        if links := list(filter(None, map(self.link_out, FILES))):
+            return (
+                f"{links[0]} is a link out of the project, where nothing is written: "
+                "put a file or a link within the project there, and run copier again."
+            )
         names = ("main.py", "pyproject.toml")
         missing = [name for name in names if not (self.root / name).is_file()]
         if not self.settings_file and not (self.root / "settings").is_dir():
@@ -75,11 +114,6 @@ class Project:
                 f"{self.settings_file} has no `settings`, which the queue imports: add "
                 "`settings = Settings()` at its end and run copier again."
             )
-        if shutil.which("uv") is None:
-            return (
-                "uv is not on the PATH: it runs the step that edits settings.py and "
-                "main.py. Install it (https://docs.astral.sh/uv) and run copier again."
-            )
         return ""
 
     @cached_property
@@ -96,12 +130,10 @@ class Project:
     @cached_property
     def name(self) -> str:
         """The project's name, which its containers have."""
-        match = re.search(
-            r'^APP_NAME="([\w.-]+)"',
-            self.text("deploy/linux-server/deploy.sh"),
-            re.MULTILINE,
-        )
-        return match[1] if match else self.root.name
+        script = self.text("deploy/linux-server/deploy.sh")
+        match = re.search(r'^APP_NAME="(.+)"$', script, re.MULTILINE)
+        name = match[1] if match else self.root.name
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "app"
 
     @cached_property
     def package(self) -> str:
@@ -139,7 +171,7 @@ class Project:
             for name in ("tasks.py", "tasks/__init__.py"):
                 pattern = r"^class (\w+)\(([\w, ]+)\):"
                 text = self.text(f"{package}/{name}")
-                for name_, bases in re.findall(pattern, text, re.MULTILINE):
+                for name_, bases in re.findall(pattern, text, re.MULTILINE | re.ASCII):
                     known = {*found, "BaseWorkerSettings"}
                     if known & set(re.split(", *", bases)) and name_ not in found:
                         found.append(name_)
@@ -217,8 +249,7 @@ class Project:
         """The queue's name in Redis: the project's own, or arq's if it had that."""
         if self.old_queue:
             return "arq:queue"
-        slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
-        return f"arq:queue:{slug}" if slug else "arq:queue"
+        return "arq:queue:" + re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
     # --- Compose ------------------------------------------------------------------
 
@@ -259,8 +290,13 @@ class Project:
 
     @cached_property
     def built_services(self) -> list[str]:
-        """The Compose services that are built from the project."""
-        return [name for name, service in self.services.items() if "build" in service]
+        """The Compose services that are built from the project, and not from a part."""
+
+        def is_built(build: Any) -> bool:
+            context = build.get("context", ".") if isinstance(build, dict) else build
+            return isinstance(context, str) and os.path.normpath(context) == "."
+
+        return [name for name, it in self.services.items() if is_built(it.get("build"))]
 
     @cached_property
     def app_service(self) -> str:
@@ -280,7 +316,9 @@ class Project:
         By its image, which is not that of an exporter or a page; else by its name.
         """
         for name, service in self.services.items():
-            image = str(service.get("image", ""))
+            image = service.get("image")
+            if not isinstance(image, str):
+                continue
             image = re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", image).rpartition("/")[2]
             if re.fullmatch(rf"({'|'.join(REDIS_IMAGES)})([:@].*)?", image):
                 return name
@@ -297,7 +335,7 @@ class Project:
         """What was guessed about the Compose file; empty when nothing was."""
         built = self.built_services
         if self.app_service not in self.services:
-            return f"{self.compose_file} has no service that is built"
+            return f"{self.compose_file} has no service that is built from this project"
         if len(built) > 1 and "app" not in built:
             return f"{self.compose_file} builds {', '.join(built)}"
         return ""
@@ -334,30 +372,66 @@ class Project:
         """Are there changes that are not committed?"""
         return bool(self.run_git("status", "--porcelain"))
 
-    def run_git(self, *arguments: str) -> str:
+    def run_git(self, *arguments: str, stdin: str = "") -> str:
         """What git prints; nothing when it fails, or is not there."""
+        done = self._git(arguments, stdin)
+        return "" if done is None or done.returncode else _decoded(done.stdout)
+
+    def git_status(self, *arguments: str) -> int:
+        """What git ends with; 128 as well where it is not there."""
+        done = self._git(arguments)
+        return 128 if done is None else done.returncode
+
+    def _git(
+        self, arguments: Sequence[str], stdin: str = ""
+    ) -> subprocess.CompletedProcess[bytes] | None:
+        command = [*GIT, *arguments]
         try:
             return subprocess.run(
-                ["git", "-c", "core.quotePath=false", *arguments],
-                cwd=self.root,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-        except (OSError, subprocess.CalledProcessError):
-            return ""
+                command, cwd=self.root, capture_output=True, input=stdin.encode()
+            )
+        except OSError:
+            return None
 
-    def committed(self) -> set[str]:
-        """The files of which the last commit has a copy, as they are now."""
-        committed = self.run_git("ls-tree", "-r", "--name-only", "HEAD").splitlines()
-        changed = self.run_git("diff", "--name-only", "--relative", "HEAD").splitlines()
-        return {*committed} - {*changed}
+    def blobs(self, names: Iterable[str]) -> dict[str, bytes]:
+        """What the last commit has of these files."""
+        names = list(names)
+        asked = "".join(f"HEAD:./{name}\n" for name in names)
+        done = self._git(("cat-file", "--batch"), asked)
+        rest, found = done.stdout if done else b"", {}
+        for name in names:
+            head, _, rest = rest.partition(b"\n")
+            if match := re.search(rb" blob (\d+)$", head):
+                size = int(match[1])
+                found[name], rest = rest[:size], rest[size + 1 :]
+        return found
+
+    def committed(self, names: Iterable[str]) -> set[str]:
+        """Those of the files of which the last commit has a copy, as they are now.
+
+        The bytes are compared: git can have been told not to look at a file.
+        """
+        return {
+            name
+            for name, blob in self.blobs(names).items()
+            if (self.root / name).is_file()
+            and alike(blob, (self.root / name).read_bytes())
+        }
 
     def ignored(self, names: Sequence[str]) -> list[str]:
         """Those of the files that git ignores, and has no copy of."""
         ignored = self.run_git("check-ignore", "--", *names).splitlines()
-        committed = self.committed()
+        committed = self.committed(ignored)
         return [name for name in ignored if name not in committed]
+
+
+def _decoded(output: bytes) -> str:
+    return output.decode("utf-8", errors="replace")
+
+
+def alike(one: bytes, other: bytes) -> bool:
+    """Are the lines the same, whatever they end with? Git may have changed that."""
+    return one.replace(b"\r\n", b"\n") == other.replace(b"\r\n", b"\n")
 
 
 # Copier asks for the context some forty times, and must see one state throughout.
@@ -394,6 +468,9 @@ def _compose_services(text: str) -> dict[str, dict[str, Any]]:
     """The services by name; none where the file cannot be read."""
     try:
         services = yaml.load(text, _ComposeLoader)["services"]
-        return {str(k): v for k, v in services.items() if isinstance(v, dict)}
+        named = {k: v for k, v in services.items() if NAME.fullmatch(str(k))}
+        return {str(k): v for k, v in named.items() if isinstance(v, dict)}
     except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError):
+        return {}
+    except RecursionError:  # nested without end
         return {}

@@ -7,11 +7,14 @@ validator asks `answer_problem`; after the last one, copier.yml asks `refuse_los
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+import plumbum
 import yaml
 from copier.errors import UserMessageError
 from copier_template_extensions import ContextHook
@@ -41,7 +44,10 @@ class Refusals(ContextHook):
         """
         conf = context["_copier_conf"]
         project: Project = context["paxx"]
+        if _is_scratch(project.root):
+            _be_neutral()
         context["answer_problem"] = answer_problem
+        context["neutral_git"] = _be_neutral
         context["refuse"] = lambda: self._refuse(context)
         context["refuse_losses"] = lambda: self._refuse_losses(context)
         context["rendered_files"] = lambda: sorted(self._files(context))
@@ -78,16 +84,21 @@ class Refusals(ContextHook):
             copier.errors.UserMessageError: Something would be lost.
         """
         project: Project = context["paxx"]
-        if (
-            self._loses_nothing
-            or _is_scratch(project.root)
-            or context["mode"] != "write"
-        ):
+        if self._loses_nothing or _is_scratch(project.root):
+            return ""
+        if problem := _wrong(context):
+            raise UserMessageError(problem)
+        files = self._files(context)
+        if links := sorted({*map(project.link_out, files)} - {""}):
+            raise UserMessageError(
+                f"{links[0]} is a link out of the project, where nothing is written: "
+                "put a file or a link within the project there, and run copier again."
+            )
+        if context["mode"] != "write":
             return ""
         answers_file = str(context["_copier_conf"]["answers_file"])
         answers = _yaml(project.text(answers_file))
         skipped = {*self._skipped(context), answers_file}
-        files = self._files(context)
         there = [
             name
             for name in files
@@ -107,17 +118,12 @@ class Refusals(ContextHook):
                 f"{', '.join(foreign)}: not of this template, which has a file of that "
                 "name. Rename yours and run copier again."
             )
-        committed = project.committed()
-        lost = [name for name in there if name not in committed and differs(name)]
         gone = self._rendered_before(context, answers) - files.keys() - skipped
-        lost += [
-            name for name in sorted(gone - committed) if (project.root / name).is_file()
-        ]
-        if lost:
-            raise UserMessageError(
-                f"{', '.join(lost)}: git has no copy, and it would be overwritten. Run "
-                f"`git add -f {' '.join(lost)}`, commit, and run copier again."
-            )
+        there = [name for name in there if differs(name)]
+        there += [name for name in sorted(gone) if (project.root / name).is_file()]
+        committed = project.committed(there)
+        if lost := [name for name in there if name not in committed]:
+            raise UserMessageError(_no_copy(project, lost))
         self._loses_nothing = True
         return ""
 
@@ -164,6 +170,20 @@ class Refusals(ContextHook):
         return self.environment.from_string(text).render(context)
 
 
+def _no_copy(project: Project, names: Sequence[str]) -> str:
+    """What to do about files that would be lost."""
+    listed = project.run_git("ls-files", "-v", "--", *names).splitlines()
+    hidden = [line[2:] for line in listed if line[0] == "S" or line[0].islower()]
+    first = " ".join(hidden or names)
+    what = f"{', '.join(names)}: git has no copy, and it would be overwritten. Run "
+    if hidden:
+        flags = "--no-skip-worktree --no-assume-unchanged"
+        what += f"`git update-index {flags} {first}`, for git was told not to look, "
+    else:
+        what += f"`git add -f {first}`, "
+    return what + "commit, and run copier again."
+
+
 def _refusal(project: Project, conf: Any) -> str:
     """Why not to begin; empty when nothing speaks against it."""
     answers_file, data = str(conf["answers_file"]), dict(conf["data"])
@@ -173,11 +193,13 @@ def _refusal(project: Project, conf: Any) -> str:
             f"{answers_file} belongs to another template: add "
             "`-a .copier-answers.arq.yml`, here and for each update."
         )
-    for name in RULES:
-        if name in data and (problem := answer_problem(name, data[name])):
-            return f"{name}: {data[name]!r} is not valid. {problem}"
+    kept = _yaml(answers)
+    if problem := _wrong({**kept, **data}):
+        return problem
     if _is_scratch(project.root):
         return ""
+    if problem := _unknown_version(project, kept.get("_commit"), conf):
+        return f"{answers_file}: {problem}"
     if not answers and project.problem:
         return project.problem
     if data.get("mode") in ("remove", "remove-all"):
@@ -203,6 +225,30 @@ def _refusal(project: Project, conf: Any) -> str:
     return ""
 
 
+def _unknown_version(project: Project, commit: Any, conf: Any) -> str:
+    """Why the version that has rendered last is none of the template's.
+
+    A stranger's commit can be in its repository, too: that of a pull request, say.
+    """
+    source = str(conf["src_path"])
+    if commit is None or not project.run_git("-C", source, "rev-parse", "HEAD"):
+        return ""
+    asked = ("rev-parse", "--verify", "--quiet", "--end-of-options")
+    found = project.run_git("-C", source, *asked, f"{commit}^{{commit}}").strip()
+    refs = ("refs/heads", "refs/remotes", "refs/tags")
+    contains = ("for-each-ref", "--count=1", f"--contains={found}", *refs)
+    newest = ("merge-base", "--is-ancestor", found, "HEAD")
+    if found and (
+        project.run_git("-C", source, *contains)
+        or project.git_status("-C", source, *newest) == 0
+    ):
+        return ""
+    return (
+        f"_commit is {commit}, which no branch and no tag of the template has. "
+        "`git checkout` the version of that file that Copier has written."
+    )
+
+
 def _leaving_problem(project: Project, answers_file: str) -> str:
     """Why nothing may be taken out now; empty when it may."""
     if not project.text(answers_file):
@@ -226,10 +272,41 @@ def _is_scratch(root: Path) -> bool:
     )
 
 
+NEUTRAL = {
+    "core.autocrlf": "input",
+    "core.safecrlf": "false",
+    "core.eol": "lf",
+    "core.excludesFile": os.devnull,
+    "core.attributesFile": os.devnull,
+    "core.bigFileThreshold": "512m",
+    "core.hooksPath": os.devnull,
+    "core.fsmonitor": "false",
+    "status.showUntrackedFiles": "normal",
+    "diff.suppressBlankEmpty": "false",
+    "apply.ignoreWhitespace": "no",
+    "apply.whitespace": "nowarn",
+}
+"""Git's settings while Copier merges: the user's may drop what was edited."""
+
+
+def _be_neutral() -> str:
+    """Have Copier's git take these settings, from now on, and no hooks or excludes."""
+    env = plumbum.local.env
+    count = int(env.get("GIT_CONFIG_COUNT", "0"))
+    if env.get(f"GIT_CONFIG_KEY_{count - 1}") != [*NEUTRAL][-1]:
+        for number, (key, value) in enumerate(NEUTRAL.items(), start=count):
+            env[f"GIT_CONFIG_KEY_{number}"] = key
+            env[f"GIT_CONFIG_VALUE_{number}"] = value
+        env["GIT_CONFIG_COUNT"] = str(count + len(NEUTRAL))
+        env["GIT_TEMPLATE_DIR"] = ""
+        env["GIT_ATTR_NOSYSTEM"] = "1"
+    return ""
+
+
 def _yaml(text: str) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return {}
     return loaded if isinstance(loaded, dict) else {}
 
@@ -237,46 +314,19 @@ def _yaml(text: str) -> dict[str, Any]:
 # --- Answers ------------------------------------------------------------------------
 
 
-# What an answer must be, and what to say otherwise. copier.yml's validators ask here,
-# and so does the hook: for an answer given with --data, Copier would show a traceback.
-def _is_bool(value: Any) -> bool:
-    return _as_bool(value) is not None
+YES_OR_NO = ("true|false|yes|no|y|n|on|off|1|0", "Type y or n.")
+NUMBER = r"[1-9]\d{0,9}"
+NAME = (r"[a-z0-9][\w.-]*", "It must be a name of letters, digits, dots and dashes.")
+FILE = (r"(\w[\w-]*/)*\w[\w.-]*\.ya?ml", "It must be a YAML file in the project.")
 
-
-def _is_plain(value: Any) -> bool:
-    """Can it be written into a script, a Compose file and Python as it is?"""
-    if not isinstance(value, str):
-        return False
-    return value.isprintable() and not set("\"'`$\\{}") & set(value)
-
-
-def _is_file(value: Any) -> bool:
-    """Can it be a path in the project?"""
-    path = PurePath(value)
-    return _is_plain(value) and not path.is_absolute() and ".." not in path.parts
-
-
-YES_OR_NO = (_is_bool, "Type y or n.")
-PLAIN = (_is_plain, "It must be a text without quotes, $ or the like.")
-FILE = (_is_file, "It must be a path in the project.")
-
-RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "package": (
-        lambda value: value in ("core", "services"),
-        "Type core or services.",
-    ),
-    "redis_db": (
-        lambda value: 0 <= int(str(value)) <= 15,
-        "Type a number from 0 to 15.",
-    ),
-    "max_jobs": (
-        lambda value: int(str(value)) >= 1,
-        "Type a number of 1 or more.",
-    ),
-    "job_timeout": (
-        lambda value: int(str(value)) >= 1,
-        "Type a number of seconds, 1 or more.",
-    ),
+# What an answer must be, whole, and what to say otherwise: what passes means nothing
+# more in a script, a Compose file or Python. copier.yml's validators ask here, and so
+# does the hook, for the answers file and for --data.
+RULES = {
+    "package": ("core|services", "Type core or services."),
+    "redis_db": (r"\d|1[0-5]", "Type a number from 0 to 15."),
+    "max_jobs": (NUMBER, "Type a number of 1 or more."),
+    "job_timeout": (NUMBER, "Type a number of seconds, 1 or more."),
     "include_cron_examples": YES_OR_NO,
     "include_compose_worker": YES_OR_NO,
     "include_jobs_page": YES_OR_NO,
@@ -286,36 +336,48 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "database": YES_OR_NO,
     "metrics": YES_OR_NO,
     "linux_server": YES_OR_NO,
-    "serializer": (
-        lambda value: value in ("json", "pickle"),
-        "Type json or pickle.",
-    ),
+    "serializer": ("json|pickle", "Type json or pickle."),
     "mode": (
-        lambda value: value in ("write", "diff", "check", "remove", "remove-all"),
+        "write|diff|check|remove|remove-all",
         "Type write, diff, check, remove or remove-all.",
     ),
-    "queue_name": PLAIN,
-    "worker_classes": PLAIN,
-    "project_name": PLAIN,
-    "compose_file": FILE,
+    "queue_name": (
+        r"[a-z0-9][\w.:/@+-]*",
+        "It must be a name of letters, digits and . : / @ + - only.",
+    ),
+    "worker_classes": (
+        r"[a-z_]\w*(,[a-z_]\w*)*",
+        "It must be names of classes, with commas between.",
+    ),
+    "project_name": NAME,
+    "compose_file": (f"({FILE[0]})?", FILE[1]),
     "worker_file": FILE,
-    "app_service": PLAIN,
-    "worker_service": PLAIN,
-    "redis_service": PLAIN,
-    "redis_condition": PLAIN,
+    "app_service": NAME,
+    "worker_service": NAME,
+    "redis_service": (f"({NAME[0]})?", NAME[1]),
+    "redis_condition": (
+        "service_healthy|service_started",
+        "It must be service_healthy or service_started.",
+    ),
 }
+
+
+def answer_problem(name: str, value: Any) -> str:
+    """What to type instead; empty when the answer is fine."""
+    pattern, advice = RULES[name]
+    fits = re.fullmatch(pattern, str(value), re.ASCII | re.IGNORECASE)
+    return "" if fits and isinstance(value, str | int) else advice
+
+
+def _wrong(answers: dict[str, Any]) -> str:
+    """What is wrong with the first answer that is; empty when none is."""
+    for name in RULES.keys() & answers.keys():
+        if problem := answer_problem(name, answers[name]):
+            return f"{name}: {answers[name]!r} is not valid. {problem}"
+    return ""
 
 
 def _as_bool(value: Any) -> bool | None:
     texts = {"true": True, "false": False, "yes": True, "no": False}
     texts |= {"y": True, "n": False, "on": True, "off": False, "1": True, "0": False}
     return texts.get(str(value).lower())
-
-
-def answer_problem(name: str, value: Any) -> str:
-    """What to type instead; empty when the answer is fine."""
-    valid, advice = RULES[name]
-    try:
-        return "" if valid(value) else advice
-    except (TypeError, ValueError):
-        return advice

@@ -1,7 +1,7 @@
-"""What the template has rendered into the project.
+"""What the template has rendered into the project, and what an update made of it.
 
 There is no list of files to keep: Copier renders once more, into an empty directory,
-what the answers file says.
+what the answers file says; from the template that is running, whichever that names.
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
+from copier import run_copy
+from paxx import GIT, Project, alike
 
 
 class CannotTellError(Exception):
@@ -18,100 +23,137 @@ class CannotTellError(Exception):
 
 
 @dataclass(frozen=True)
-class Template:
-    """What has rendered into a project."""
+class Rendering:
+    """What the template has rendered into a project."""
 
-    root: Path
-    """The project."""
-    copier: str
-    """A Python that has Copier."""
+    project: Project
     answers_file: str
     """Its path in the project."""
+    template: str
+    """The template that is running: the path of Copier's clone."""
 
-    def rendered(self, ref: str = "") -> dict[str, bytes]:
+    def files(self, ref: str = "") -> dict[str, bytes]:
         """The files of the version and the answers in the answers file, by path.
 
         Args:
             ref: The commit to read that from; the working tree, if empty.
 
         Raises:
-            CannotTellError: There is no such file, or Copier cannot get that version.
+            CannotTellError: There is no such file, or the template not that version.
         """
-        try:
-            if ref:
-                answers = git(self.root, "show", f"{ref}:./{self.answers_file}")
-            else:
-                answers = (self.root / self.answers_file).read_text()
-        except OSError as exc:
-            raise CannotTellError(f"there is no {self.answers_file} here") from exc
-        with tempfile.TemporaryDirectory(prefix="wire-") as name:
+        text = self.project.text(self.answers_file)
+        if ref:
+            text = self.project.run_git("show", f"{ref}:./{self.answers_file}")
+        if not text:
+            raise CannotTellError(f"there is no {self.answers_file} here")
+        # named as Copier names its own, where nothing is refused
+        with tempfile.TemporaryDirectory(prefix="copier.old_copy.") as name:
             scratch = Path(name)
-            (scratch / self.answers_file).parent.mkdir(parents=True, exist_ok=True)
-            (scratch / self.answers_file).write_text(answers)
-            self._recopy(scratch)
+            answers_file = scratch / self.answers_file
+            answers_file.parent.mkdir(parents=True, exist_ok=True)
+            answers_file.write_text(text)
+            try:
+                self._render(scratch, yaml.safe_load(text).get("_commit"))
+            except Exception as exc:  # whatever that version raises
+                why = (str(exc).strip().splitlines() or [type(exc).__name__])[-1]
+                raise CannotTellError(why) from exc
             return {
                 path.relative_to(scratch).as_posix(): path.read_bytes()
                 for path in sorted(scratch.rglob("*"))
-                if path.is_file() and path != scratch / self.answers_file
+                if path.is_file() and path != answers_file
             }
 
-    def _recopy(self, directory: Path) -> None:
-        command = [self.copier, "-m", "copier", "recopy", "--trust", "--defaults"]
-        command += ["--quiet", "--overwrite", "--skip-tasks", "--vcs-ref", ":current:"]
-        command += ["--answers-file", self.answers_file, str(directory)]
-        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True)
-        if done.returncode:
-            raise CannotTellError((done.stderr.strip().splitlines() or [""])[-1])
+    def _render(self, directory: Path, version: str) -> None:
+        with warnings.catch_warnings(action="ignore"):
+            run_copy(
+                self.template,
+                directory,
+                answers_file=self.answers_file,
+                vcs_ref=version,
+                defaults=True,
+                overwrite=True,
+                quiet=True,
+                unsafe=True,
+                skip_tasks=True,
+            )
 
 
-def dropped_edits(template: Template) -> str:
-    """What an update has deleted although the user had changed it, in words."""
+@dataclass(frozen=True)
+class Loss:
+    """What an update did not do."""
+
+    text: str
+    """In words."""
+    is_fault: bool
+    """Should it have?"""
+
+
+def losses(rendering: Rendering) -> list[Loss]:
+    """What is gone of the user's, and what did not come of the template's."""
     try:
-        names = _dropped_edits(template)
+        return _losses(rendering)
     except CannotTellError as exc:
-        return f"Whether deleted files had changes of yours is not known: {exc}."
-    return "".join(
-        f"{name} is gone, and with it what you had changed there. To see that:\n\n"
-        f"    git show HEAD:./{name}\n"
-        for name in names
-    )
+        return [Loss(f"Whether changes of yours are gone is not known: {exc}.", False)]
 
 
-def _dropped_edits(template: Template) -> list[str]:
-    gone = git(
-        template.root, "diff", "--name-only", "--diff-filter=D", "--relative", "HEAD"
-    )
-    if not gone:
-        return []
-    files = template.rendered(ref="HEAD")
-    return [
+def _losses(rendering: Rendering) -> list[Loss]:
+    project = rendering.project
+    old = rendering.files(ref="HEAD")
+    head = project.blobs(old)
+    work = {
+        name: (project.root / name).read_bytes()
+        for name in old
+        if (project.root / name).is_file() and not project.link_out(name)
+    }
+    links = [name for name in head if (project.root / name).is_symlink()]
+    changed = [
         name
-        for name in gone.splitlines()
-        if name in files
-        and not alike(
-            git(template.root, "show", f"HEAD:./{name}").encode(), files[name]
-        )
+        for name in head
+        if name not in links and not alike(head[name], old[name])
+        if name not in work or not alike(work[name], head[name])
     ]
+    missed = [*links, *(name for name in old if name not in head)]
+    if not changed and not missed:
+        return []
+    new = rendering.files()
+    found = []
+    for name in missed:
+        if alike(new.get(name, old[name]), old[name]):
+            continue
+        if name in links or name not in work:
+            found.append(Loss(_not_updated(name, name in links), False))
+    for name in changed:
+        see = f" To see that:\n\n    git show HEAD:./{name}\n"
+        if name not in work:
+            text = f"{name} is gone, and with it what you had changed there."
+            found.append(Loss(text + see, False))
+        elif (project.root / f"{name}.rej").exists():
+            found.append(Loss(f"{name}.rej has what could not be merged.\n", False))
+        elif name in new and not _is_merged(
+            work[name], head[name], old[name], new[name]
+        ):
+            text = f"The update is not clean: {name} has lost changes of yours."
+            found.append(Loss(text + see, True))
+    return found
 
 
-def alike(one: bytes, other: bytes) -> bool:
-    """Are the lines the same, whatever they end with? Git may have changed that."""
-    return re.split(rb"\r?\n", one) == re.split(rb"\r?\n", other)
+def _not_updated(name: str, is_link: bool) -> str:
+    if is_link:
+        return f"{name} is a link of yours, and got nothing of the new version.\n"
+    return (
+        f"{name} is not there, deleted or under another name, and got nothing of the "
+        "new version.\n"
+    )
 
 
-def git(root: Path, *arguments: str) -> str:
-    """What git prints.
-
-    Raises:
-        CannotTellError: It fails, or is not there.
-    """
-    try:
-        return subprocess.run(
-            ["git", "-c", "core.quotePath=false", *arguments],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.CalledProcessError) as exc:
-        raise CannotTellError(f"git {arguments[0]} fails") from exc
+def _is_merged(work: bytes, head: bytes, old: bytes, new: bytes) -> bool:
+    """Is this what a merge makes of the two, or could have, where they conflict?"""
+    with tempfile.TemporaryDirectory(prefix="wire-") as directory:
+        names = ("head", "old", "new")
+        for name, content in zip(names, (head, old, new), strict=True):
+            (Path(directory) / name).write_bytes(content.replace(b"\r\n", b"\n"))
+        command = [*GIT, "merge-file", "-p", "-q", *names]
+        merged = subprocess.run(command, cwd=directory, capture_output=True)
+    if merged.returncode or re.search(rb"^<<<<<<< before updating", work, re.M):
+        return not alike(work, new)
+    return alike(work, merged.stdout)

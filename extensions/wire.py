@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["libcst>=1.8"]
+# dependencies = ["copier>=9.19.1", "copier-template-extensions>=0.3.4"]
 # ///
 """Connects the queue to the project: the few lines in files that are the user's own.
 
@@ -15,20 +15,21 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from files import is_ignored, write
 from leaving import leave, to_delete
 from notes import notes
-from rendered import CannotTellError, Template, dropped_edits
+from paxx import Project
+from rendered import CannotTellError, Rendering, losses
 from seams import (
     OTHER,
-    Edit,
     Options,
+    Seam,
     UnknownShapeError,
     deploy,
     env,
@@ -39,56 +40,24 @@ from seams import (
     settings,
 )
 
-
-@dataclass(frozen=True)
-class Seam:
-    """One place in the project that the queue needs."""
-
-    files: tuple[str, ...]
-    """Where it can be: the first that exists."""
-    edit: Edit
-    """How it is added and taken out, and its lines in words."""
-    optional: bool = False
-    """Nothing is missing when there is no such file."""
-    missed: bool = True
-    """Is it a mistake when it is not there any more?"""
-    wanted: Callable[[Options], bool] = lambda options: True
-    """Do the answers ask for it?"""
-    needs: str = ""
-    """The file without whose seam this one does harm."""
-
-
-def with_page(options: Options) -> bool:
-    """Is the jobs page asked for?"""
-    return options.jobs_page
-
-
-SERVER = "deploy/linux-server"
-
 SEAMS = (
-    Seam(("settings.py", "settings/__init__.py"), settings),
-    Seam(("main.py",), lifespan),
-    Seam(("pyproject.toml",), pyproject),
-    Seam((".env.example",), env, optional=True, needs="settings.py"),
-    Seam((".env",), env, optional=True, needs="settings.py"),
-    Seam(("main.py",), page, wanted=with_page),
-    Seam(
-        (".env.example",),
-        password.EXAMPLE,
-        optional=True,
-        missed=False,
-        wanted=with_page,
-    ),
-    Seam((".env",), password.ENV, optional=True, missed=False, wanted=with_page),
-    Seam((f"{SERVER}/deploy.sh",), deploy.DEPLOY, optional=True),
-    Seam((f"{SERVER}/deploy-init.sh",), deploy.INIT, optional=True),
-    Seam((f"{SERVER}/deploy-purge.sh",), deploy.PURGE, optional=True),
+    settings.SEAM,
+    lifespan.SEAM,
+    pyproject.SEAM,
+    env.EXAMPLE,
+    env.ENV,
+    page.SEAM,
+    password.EXAMPLE,
+    password.ENV,
+    deploy.DEPLOY,
+    deploy.INIT,
+    deploy.PURGE,
 )
 
 MODES = {
     "write": "add the seams",
     "diff": "print the diff of that to stdout, change nothing",
-    "check": "print which seams are missing, change nothing",
+    "check": "print which seams are missing; add those that are new since --since",
     "remove": "take the seams out, and the template's files but those you have changed",
     "remove-all": "those, too",
 }
@@ -119,6 +88,8 @@ def wire(
         return _by_hand(seam.files[0], "there is no such file", seam, options, mode)
     path = options.root / name
     try:
+        if Project(options.root).link_out(name):
+            raise UnknownShapeError("it is a link out of the project")
         source = drafts.get(name) or path.read_bytes()
         remove = mode == "remove" or (mode == "check" and not wanted)
         result = edited(source, seam, options, mode="remove" if remove else mode)
@@ -127,9 +98,9 @@ def wire(
         if mode == "check":
             return _difference(name, source, result, seam, options)
         if mode != "remove" and not _is_wired(seam.needs, options, drafts):
-            raise UnknownShapeError(f"{seam.needs} does not know the queue yet")
+            raise UnknownShapeError(f"{seam.needs[0]} does not know the queue yet")
         if mode == "diff":
-            if is_ignored(path):
+            if (is_ignored(path), seam.private) in HIDDEN:
                 return f"{name} changes, too; it is not shown, as git ignores it."
             drafts[name] = result
             return ""
@@ -144,19 +115,19 @@ def wire(
     return f"{UNWIRED if mode == 'remove' else WIRED}{name}{target}"
 
 
+HIDDEN = {(True, True), (True, False), (None, True)}
+"""What is not shown: does git ignore it, and is it private?"""
+
+
 def edited(source: bytes, seam: Seam, options: Options, *, mode: str) -> bytes:
     """The file with the seam in it, or without it; checked.
 
     Raises:
         UnknownShapeError: That cannot be, or would not hold.
     """
-    edit = seam.edit.remove if mode == "remove" else seam.edit.add
-    try:
-        result = edit(source, options)
-        holds = edit(result, options) == result
-    except RecursionError as exc:
-        raise UnknownShapeError("its code is nested too deeply") from exc
-    if not holds:
+    edit = seam.remove if mode == "remove" else seam.add
+    result = edit(source, options)
+    if edit(result, options) != result:
         raise UnknownShapeError("the result could not be verified")
     return result
 
@@ -173,15 +144,17 @@ def _existing(seam: Seam, options: Options) -> str:
     return next((name for name in seam.files if (options.root / name).is_file()), "")
 
 
-def _is_wired(name: str, options: Options, drafts: dict[str, bytes]) -> bool:
-    """Is the seam in this file? True where there is no such seam."""
+def _is_wired(
+    needed: tuple[str, ...], options: Options, drafts: dict[str, bytes]
+) -> bool:
+    """Is the seam of these files there? True where none is needed."""
     for seam in SEAMS:
-        if name in seam.files:
+        if needed and needed[0] in seam.files:
             name = _existing(seam, options)
             try:
                 source = drafts.get(name) or (options.root / name).read_bytes()
-                return seam.edit.add(source, options) == source
-            except (OSError, UnknownShapeError, RecursionError):
+                return seam.add(source, options) == source
+            except (OSError, UnknownShapeError):
                 return False
     return True
 
@@ -189,7 +162,7 @@ def _is_wired(name: str, options: Options, drafts: dict[str, bytes]) -> bool:
 def _by_hand(path: str, why: str, seam: Seam, options: Options, mode: str) -> str:
     """What to print where nothing was changed."""
     what = "Take out" if mode == "remove" else "Add"
-    lines = seam.edit.lines(options)
+    lines = seam.lines(options)
     return f"{path} was left as it is: {why}. {what} by hand:\n\n{lines}\n"
 
 
@@ -198,10 +171,10 @@ def _difference(
 ) -> str:
     """What to print where a file is not as the answers ask for."""
     if not seam.wanted(options):
-        return f"{name} has lines too many. Take out:\n\n{seam.edit.lines(options)}\n"
+        return f"{name} has lines too many. Take out:\n\n{seam.lines(options)}\n"
     if len(result) < len(source):
         return f"{name} has lines too many:\n\n{diff(name, source, result)}"
-    return f"{name} lacks the queue's lines:\n\n{seam.edit.lines(options)}\n"
+    return f"{name} lacks the queue's lines:\n\n{seam.lines(options)}\n"
 
 
 # --- The command --------------------------------------------------------------------
@@ -214,53 +187,68 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="\n".join(f"{mode:10} {text}" for mode, text in MODES.items()),
     )
+    boolean = argparse.BooleanOptionalAction
     parser.add_argument("mode", choices=MODES)
     parser.add_argument("--package", required=True, choices=OTHER)
     parser.add_argument("--redis-db", type=int, default=1)
     parser.add_argument("--max-jobs", type=int, default=10)
     parser.add_argument("--job-timeout", type=int, default=300, help="seconds")
-    parser.add_argument("--no-jobs-page", action="store_false", dest="jobs_page")
-    parser.add_argument("--metrics", action="store_true")
+    parser.add_argument("--jobs-page", action=boolean, default=True)
+    parser.add_argument("--metrics", action=boolean, default=False)
     parser.add_argument("--queue-name", default="arq:queue")
     parser.add_argument("--serializer", choices=("json", "pickle"), default="json")
-    parser.add_argument("--seam", help="only this file, as in --seam main.py")
-    parser.add_argument("--copier", default="python", help="a Python that has Copier")
+    parser.add_argument("--since", default="", help="the version before the update")
     parser.add_argument("--answers-file", default=".copier-answers.yml")
+    parser.add_argument("--template", default=str(Path(__file__).parent.parent))
     arguments = vars(parser.parse_args(argv))
-    mode, only = arguments.pop("mode"), arguments.pop("seam")
+    mode, since = arguments.pop("mode"), arguments.pop("since")
     root = Path.cwd()
-    template = Template(root, arguments.pop("copier"), arguments.pop("answers_file"))
+    rendering = Rendering(
+        Project(root), arguments.pop("answers_file"), arguments.pop("template")
+    )
     options = Options(root, **arguments)
     if mode in ("remove", "remove-all"):
-        _remove(options, template, everything=mode == "remove-all")
+        _remove(options, rendering, everything=mode == "remove-all")
+    elif mode == "check":
+        _check(options, rendering, since)
     else:
-        _add(options, template, mode, only)
+        _add(options, mode)
 
 
-def _remove(options: Options, template: Template, *, everything: bool) -> None:
+def _remove(options: Options, rendering: Rendering, *, everything: bool) -> None:
     """Modes "remove" and "remove-all"."""
     try:  # asked before anything is taken out
-        files = template.rendered()
-        deleted, kept = to_delete(template, files, everything=everything)
+        deleted, kept = to_delete(rendering, everything=everything)
     except CannotTellError as exc:
         sys.exit(f"The queue was left as it is: {exc}.")
     messages = [wire(seam, options, mode="remove") for seam in reversed(SEAMS)]
-    _say([*messages, *leave(template.root, deleted, kept)])
+    _say([*messages, *leave(options.root, deleted, kept)])
 
 
-def _add(options: Options, template: Template, mode: str, only: str | None) -> None:
-    """Modes "write", "diff" and "check"."""
-    drafts: dict[str, bytes] = {}
+def _check(options: Options, rendering: Rendering, since: str) -> None:
+    """Mode "check", which ends with 1 where changes of the user's are lost."""
+    new = [seam for seam in SEAMS if _numbers(since) < _numbers(seam.since)]
     messages = [
-        wire(seam, options, mode=mode, drafts=drafts)
+        wire(seam, options, mode="write" if since and seam in new else "check")
         for seam in SEAMS
-        if only is None or only in seam.files
     ]
-    if only is None and mode in ("write", "check"):
-        messages += notes(options)
-    if only is None and mode == "check":
-        messages.append(dropped_edits(template))
-    _say(messages)
+    lost = losses(rendering)
+    _say([*messages, *notes(options), *(one.text for one in lost)])
+    if any(one.is_fault for one in lost):
+        sys.exit(1)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """1.10.0 as (1, 10, 0)."""
+    match = re.match(r"v?(\d+(?:\.\d+)*)", version)
+    return tuple(map(int, match[1].split("."))) if match else ()
+
+
+def _add(options: Options, mode: str) -> None:
+    """Modes "write" and "diff"."""
+    drafts: dict[str, bytes] = {}
+    messages = [wire(seam, options, mode=mode, drafts=drafts) for seam in SEAMS]
+    _say(messages + (notes(options) if mode == "write" else []))
     try:
         for name, draft in drafts.items():
             print(diff(name, (options.root / name).read_bytes(), draft), end="")

@@ -1,10 +1,7 @@
 """The lines that the queue needs in files that are the user's: a module for each kind.
 
-What a module does to a file, `Edit`, is in three functions side by side: `lines`, in
-words; `add`, which takes the bytes of a file and returns them with the lines in it, or
-as they are when it is there already; and `remove`, its mirror. None guesses: where a
-file has another shape, they raise `UnknownShapeError`, and the user is told the lines
-instead.
+A seam is a few such lines. None guesses: where a file has another shape, `add` and
+`remove` raise `UnknownShapeError`, and the user is told the lines instead.
 """
 
 from __future__ import annotations
@@ -12,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 OTHER = {"core": "services", "services": "core"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the edits depend on: the answers."""
+    """What the seams depend on: the answers."""
 
     root: Path
     package: str
@@ -32,21 +28,34 @@ class Options:
     metrics: bool = False
 
 
-class Edit(Protocol):
-    """A module of this package, or an object in one that has several."""
+@dataclass(frozen=True)
+class Seam:
+    """One place in the project that the queue needs."""
 
-    def lines(self, options: Options) -> str:
-        """What to add, or to take out, by hand."""
-
-    def add(self, source: bytes, options: Options) -> bytes:
-        """The file with the lines in it."""
-
-    def remove(self, source: bytes, options: Options) -> bytes:
-        """The file without them."""
+    files: tuple[str, ...]
+    """Where it can be: the first that exists."""
+    lines: Callable[[Options], str]
+    """What to add, or to take out, by hand."""
+    add: Callable[[bytes, Options], bytes]
+    """The file with the lines in it; as it is when it is there already."""
+    remove: Callable[[bytes, Options], bytes]
+    """The file without them: the mirror of `add`."""
+    optional: bool = False
+    """Nothing is missing when there is no such file."""
+    missed: bool = True
+    """Is it a mistake when it is not there any more?"""
+    private: bool = False
+    """Is the file never shown, unless git has it?"""
+    wanted: Callable[[Options], bool] = lambda options: True
+    """Do the answers ask for it?"""
+    needs: tuple[str, ...] = ()
+    """The files of the seam without which this one does harm."""
+    since: str = ""
+    """The version that brought it: an update from an older one adds it."""
 
 
 class UnknownShapeError(Exception):
-    """A file does not look the way an edit needs it; says why."""
+    """A file does not look the way a seam needs it; says why."""
 
 
 def newline_of(source: bytes) -> bytes:
@@ -55,7 +64,15 @@ def newline_of(source: bytes) -> bytes:
 
 
 def append(source: bytes, text: str) -> bytes:
-    """The file with lines at its end, below a blank one."""
+    """The file with lines at its end, below a blank one.
+
+    Raises:
+        UnknownShapeError: It is in another encoding.
+    """
+    try:
+        source.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise UnknownShapeError("it is not UTF-8") from exc
     newline = newline_of(source)
     lines = newline.join(line.encode() for line in text.splitlines())
     return source + (newline if source else b"") + lines + newline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seams import Options, UnknownShapeError, newline_of
+from seams import Options, Seam, UnknownShapeError, newline_of
 
 
 @dataclass(frozen=True)
@@ -46,75 +46,74 @@ class Inserted:
         return self.text.encode().replace(b"\n", newline_of(source))
 
 
-@dataclass(frozen=True)
-class Script:
-    """What is inserted into one script."""
+def _seam(name: str, sign: str, *parts: Inserted) -> Seam:
+    """What is inserted into one script.
 
-    sign: str
-    """What the script has with the queue, and not without."""
-    parts: tuple[Inserted, ...]
+    Args:
+        name: The script.
+        sign: What it has with the queue, and not without.
+        parts: In the order of the script.
+    """
 
-    def lines(self, options: Options) -> str:
-        """The seam, to add or to take out by hand."""
-        return "\n\n".join(part.text.rstrip() for part in self.parts)
+    def lines(options: Options) -> str:
+        return "\n\n".join(part.text.rstrip() for part in parts)
 
-    def add(self, source: bytes, options: Options) -> bytes:
-        """All parts are there."""
-        if self.sign.encode() in source:
+    def add(source: bytes, options: Options) -> bytes:
+        if sign.encode() in source:
             return source
-        for part in self.parts:
+        for part in parts:
             source = part.add(source)
         return source
 
-    def remove(self, source: bytes, options: Options) -> bytes:
-        """None is."""
-        if self.sign.encode() not in source:
+    def remove(source: bytes, options: Options) -> bytes:
+        if sign.encode() not in source:
             return source
-        for part in self.parts:
+        for part in parts:
             source = part.remove(source)
         return source
 
+    file = f"deploy/linux-server/{name}"
+    return Seam((file,), lines, add, remove, optional=True)
 
-DEPLOY = Script(
-    sign="deploy-worker.sh",
-    parts=(
-        Inserted(
-            """\
+
+DEPLOY = _seam(
+    "deploy.sh",
+    "deploy-worker.sh",
+    Inserted(
+        """\
 # The ARQ worker: Redis, and one deploy at a time
 source "$SCRIPT_DIR/deploy-worker.sh"
 
 """,
-            above="# 1. Pull new image",
-        ),
-        Inserted('    "${ARQ_ENV[@]}" \\\n', below='-e "APP_ENV='),
-        Inserted(
-            """\
+        above="# 1. Pull new image",
+    ),
+    Inserted('    "${ARQ_ENV[@]}" \\\n', below='-e "APP_ENV='),
+    Inserted(
+        """\
 # The ARQ workers of the new version
 deploy_worker
 
 """,
-            above="# 6. Graceful shutdown",
-        ),
+        above="# 6. Graceful shutdown",
     ),
 )
 """deploy.sh starts Redis first, tells the app where, and starts the worker after it."""
 
-INIT = Script(
-    sign="deploy-worker.sh",
-    parts=(
-        Inserted(
-            "    deploy/linux-server/deploy-worker.sh \\\n",
-            above="    deploy/linux-server/deploy-if-changed.sh \\",
-        ),
+INIT = _seam(
+    "deploy-init.sh",
+    "deploy-worker.sh",
+    Inserted(
+        "    deploy/linux-server/deploy-worker.sh \\\n",
+        above="    deploy/linux-server/deploy-if-changed.sh \\",
     ),
 )
 """deploy-init.sh copies deploy-worker.sh to the server, too."""
 
-PURGE = Script(
-    sign="arq-worker=",
-    parts=(
-        Inserted(
-            """\
+PURGE = _seam(
+    "deploy-purge.sh",
+    "arq-worker=",
+    Inserted(
+        """\
 # Check the ARQ workers, and their Redis with its volume
 while IFS= read -r container; do
     CONTAINERS_FOUND+=("$container")
@@ -127,8 +126,7 @@ if docker volume inspect "${APP_NAME}-redis" &>/dev/null; then
 fi
 
 """,
-            above="# Check networks",
-        ),
+        above="# Check networks",
     ),
 )
 """deploy-purge.sh knows the workers, and their Redis with its volume."""

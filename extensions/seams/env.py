@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from seams import Options, UnknownShapeError, append, newline_of
+from seams import Options, Seam, UnknownShapeError, append, newline_of
 
 
 def lines(options: Options) -> str:
@@ -25,10 +25,6 @@ ARQ_REDIS_URL=redis://localhost:${{ARQ_REDIS_PORT:-6379}}/{options.redis_db}
 
 def add(source: bytes, options: Options) -> bytes:
     """ARQ_REDIS_URL is set."""
-    try:
-        source.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise UnknownShapeError("it is not UTF-8") from exc
     if re.search(rb"^\s*(export\s+)?ARQ_REDIS_URL\s*=", source, re.M | re.I):
         return source
     return append(source, lines(options))
@@ -54,3 +50,13 @@ def remove(source: bytes, options: Options) -> bytes:
     if not after or before.endswith(newline * 2):
         before = before.removesuffix(newline)
     return before + after
+
+
+def _seam(name: str, *, private: bool = False) -> Seam:
+    needs = ("settings.py",)
+    return Seam(
+        (name,), lines, add, remove, optional=True, private=private, needs=needs
+    )
+
+
+EXAMPLE, ENV = _seam(".env.example"), _seam(".env", private=True)

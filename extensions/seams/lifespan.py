@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ast
+from collections.abc import Sequence
 
-import libcst as cst
-
-from seams import Options, UnknownShapeError
-from seams.imported import Imported
-from seams.python_file import Block, Code, awaits, find
+from seams import Options, Seam, UnknownShapeError
+from seams.python_file import Code, Imported, awaits
 
 POOL = Imported("arq", "close_pool")
 
@@ -29,9 +27,7 @@ def add(source: bytes, options: Options) -> bytes:
     name = POOL.found(code, options)
     if code.count(name) > 1:
         return source
-    line, above = _place_to_close(code)
-    insert = code.insert_line if above else code.append_lines
-    insert(line, f"await {name or POOL.name}()")
+    _close(code, f"await {name or POOL.name}()")
     if not name:
         POOL.add(code, options)
     return code.render()
@@ -41,117 +37,95 @@ def remove(source: bytes, options: Options) -> bytes:
     """The lifespan does not close the pool."""
 
     def delete(code: Code) -> None:
-        POOL.delete_line(code, lambda line: awaits(line, POOL.name))
+        POOL.delete_use(code, lambda line: awaits(line, POOL.name))
 
     return POOL.remove(source, options, delete, add)
+
+
+SEAM = Seam(("main.py",), lines, add, remove, needs=("settings.py",))
 
 
 def _closes_by_module(code: Code, package: str) -> bool:
     """Is close_pool called as an attribute of the module arq?"""
     names = {f"{package}.arq", code.imports_name(package, "arq")}
     return any(
-        node.attr.value == POOL.name and code.text(node.value) in names
-        for node in find(code.module, cst.Attribute)
+        isinstance(node, ast.Attribute)
+        and node.attr == POOL.name
+        and code.text(node.value) in names
+        for node in ast.walk(code.tree)
     )
 
 
-def _place_to_close(code: Code) -> tuple[cst.SimpleStatementLine, bool]:
-    """A line of the lifespan, and whether to close the pool above it; below it if not.
+def _close(code: Code, text: str) -> None:
+    """Insert a line into the lifespan, for when the app has stopped.
 
-    That is above `await close_db()`, at the start of a `finally`, or below the `yield`.
+    Above `await close_db()`, at the start of a `finally`, or below the `yield`.
 
     Raises:
-        UnknownShapeError: It is not plain to see where the lifespan ends.
+        UnknownShapeError: It is not plain to see where that is.
     """
     function = _lifespan(code)
-    yields = find(function.body, cst.Yield)
-    if len(yields) != 1:
+    if sum(isinstance(node, ast.Yield) for node in ast.walk(function)) != 1:
         raise UnknownShapeError("its lifespan does not have one `yield`")
-    way = _way_to(yields[0], function.body)
-    closes = [
-        line
-        for line in find(function.body, cst.SimpleStatementLine)
-        if awaits(line, "close_db") and code.start(line) > code.start(yields[0])
-    ]
-    for block in way.after if len(closes) == 1 else ():
-        for line in block:
-            if line is closes[0] and isinstance(line, cst.SimpleStatementLine):
-                return line, True
-            if _leaves(line):
-                break
-    if closes:
+    line, after = _end(function.body)
+    ends = [it for it in ast.walk(function) if isinstance(it, ast.stmt)]
+    ends = [it for it in ends if awaits(it, "close_db")]
+    closes = [it for it in ends if code.start(it) > code.start(line)]
+    if closes and closes != [it for it in after if it in closes]:
         raise UnknownShapeError("its lifespan closes the database in a way of its own")
-    if way.finals and isinstance(way.finals[-1][0], cst.SimpleStatementLine):
-        return way.finals[-1][0], True
-    if way.in_try or len(way.line.body) > 1:
-        raise UnknownShapeError("its lifespan does more than is understood")
-    return way.line, False
+    if closes or isinstance(line, ast.Try):
+        code.insert_above(closes[0] if closes else after[0], text)
+    else:
+        code.insert_below(line, text)
 
 
-def _leaves(line: cst.CSTNode) -> bool:
-    match line:
-        case cst.SimpleStatementLine(body=[cst.Return() | cst.Raise()]):
-            return True
-    return False
-
-
-@dataclass
-class _Way:
-    """How to get to the `yield` of a lifespan."""
-
-    line: cst.SimpleStatementLine
-    in_try: bool
-    finals: list[Block]
-    """The `finally` blocks around it, the outermost first."""
-    after: list[Block]
-    """What runs after it, once and in any case: those, and what follows it."""
-
-
-def _way_to(wanted: cst.CSTNode, suite: cst.BaseSuite) -> _Way:
-    """The way to a `yield`, through `with` and `try` only.
+def _end(block: Sequence[ast.stmt]) -> tuple[ast.stmt, Sequence[ast.stmt]]:
+    """The line with the `yield`, or the `try` with a `finally` around it; what follows.
 
     Raises:
         UnknownShapeError: It is in a loop, say, or in a `finally`.
     """
-    in_try = False
-    finals: list[Block] = []
-    after: list[Block] = []
-    while wanted in find(suite, cst.Yield):
-        position, statement = next(
-            (number, statement)
-            for number, statement in enumerate(suite.body, start=1)
-            if wanted in find(statement, cst.Yield)
-        )
-        if not in_try:
-            after.append(suite.body[position:])
-        if isinstance(statement, cst.SimpleStatementLine):
-            return _Way(statement, in_try, finals, after + finals)
-        if isinstance(statement, cst.Try):
-            in_try = True
-            if statement.finalbody:
-                finals.append(statement.finalbody.body.body)
-        elif not isinstance(statement, cst.With):
-            break
-        suite = statement.body
+    index, line = next(
+        (index, line)
+        for index, line in enumerate(block)
+        if any(isinstance(node, ast.Yield) for node in ast.walk(line))
+    )
+    after = [*block[index + 1 :]]
+    leaves = (it for it in after if isinstance(it, ast.Return | ast.Raise))
+    if end := next(leaves, None):
+        del after[after.index(end) :]
+    match line:
+        case ast.Expr() | ast.Assign() | ast.AnnAssign():
+            return line, after
+        case ast.With() | ast.AsyncWith():
+            inner, then = _end(line.body)
+            return inner, [*then, *after]
+        case ast.Try(body=body, finalbody=[_, *_] as final) if _has_yield(body):
+            _end(body)
+            return line, [*final, *after]
     raise UnknownShapeError("its lifespan does more than is understood")
 
 
-def _lifespan(code: Code) -> cst.FunctionDef:
+def _has_yield(block: Sequence[ast.stmt]) -> bool:
+    return any(isinstance(it, ast.Yield) for line in block for it in ast.walk(line))
+
+
+def _lifespan(code: Code) -> ast.AsyncFunctionDef:
     """The function given as `lifespan=`.
 
     Raises:
         UnknownShapeError: There is none, or several, or it is from elsewhere.
     """
     names = {
-        code.text(arg.value)
-        for arg in find(code.module, cst.Arg)
-        if arg.keyword and arg.keyword.value == "lifespan"
+        code.text(node.value)
+        for node in ast.walk(code.tree)
+        if isinstance(node, ast.keyword) and node.arg == "lifespan"
     }
     functions = [
         node
-        for node in code.module.body
-        if isinstance(node, cst.FunctionDef) and node.name.value in names
+        for node in code.tree.body
+        if isinstance(node, ast.AsyncFunctionDef) and node.name in names
     ]
-    if len(names) != 1 or len(functions) != 1 or not functions[0].asynchronous:
+    if len(names) != 1 or len(functions) != 1:
         raise UnknownShapeError("it has no single function given as `lifespan=`")
     return functions[0]

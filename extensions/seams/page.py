@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence
 
-import libcst as cst
-
-from seams import Options, UnknownShapeError
-from seams.imported import Imported
-from seams.python_file import Code
+from seams import Options, Seam, UnknownShapeError
+from seams.python_file import Code, Imported
 
 PAGE = Imported("arq", "jobs_page")
 
@@ -29,7 +27,7 @@ def add(source: bytes, options: Options) -> bytes:
     if code.count(name) > 1:
         return source
     line, app = _last_router(code)
-    code.append_lines(line, f"{app}.include_router({name or PAGE.name}())")
+    code.insert_below(line, f"{app}.include_router({name or PAGE.name}())")
     if not name:
         PAGE.add(code, options)
     return code.render()
@@ -39,10 +37,10 @@ def remove(source: bytes, options: Options) -> bytes:
     """The app does not include the page's router."""
 
     def delete(code: Code) -> None:
-        PAGE.delete_line(
+        PAGE.delete_use(
             code,
             lambda line: (
-                [code.text(arg.value) for arg in _included(line) or ()]
+                [code.text(argument) for argument in _included(line) or ()]
                 == [f"{PAGE.name}()"]
             ),
         )
@@ -50,7 +48,17 @@ def remove(source: bytes, options: Options) -> bytes:
     return PAGE.remove(source, options, delete, add)
 
 
-def _last_router(code: Code) -> tuple[cst.SimpleStatementLine, str]:
+SEAM = Seam(
+    ("main.py",),
+    lines,
+    add,
+    remove,
+    wanted=lambda options: options.jobs_page,
+    needs=("settings.py",),
+)
+
+
+def _last_router(code: Code) -> tuple[ast.stmt, str]:
     """The line to include another router below, and the app's name.
 
     Raises:
@@ -59,38 +67,31 @@ def _last_router(code: Code) -> tuple[cst.SimpleStatementLine, str]:
     """
     found = code.places(lambda line: _included(line) is not None)
     found = found or code.places(_makes_app)
-    names = {re.split(r"\W", code.text(line.body[0]))[0] for line, _ in found}
+    names = {re.split(r"\W", code.text(line))[0] for line, _ in found}
     if len(names) != 1 or any(block is not found[0][1] for _, block in found):
         raise UnknownShapeError("it has no single place where routers are included")
     return found[-1][0], names.pop()
 
 
-def _included(line: cst.SimpleStatementLine) -> Sequence[cst.Arg] | None:
+def _included(line: ast.stmt) -> Sequence[ast.expr | ast.keyword] | None:
     """The arguments of `app.include_router(...)`; None where it is not that."""
-    match line.body:
-        case [
-            cst.Expr(
-                value=cst.Call(
-                    func=cst.Attribute(
-                        value=cst.Name(), attr=cst.Name(value="include_router")
-                    ),
-                    args=arguments,
-                )
+    match line:
+        case ast.Expr(
+            value=ast.Call(
+                func=ast.Attribute(value=ast.Name(), attr="include_router"),
+                args=arguments,
+                keywords=named,
             )
-        ]:
-            return arguments
+        ):
+            return [*arguments, *named]
     return None
 
 
-def _makes_app(line: cst.SimpleStatementLine) -> bool:
-    match line.body:
-        case [
-            cst.Assign(targets=[cst.AssignTarget(target=cst.Name())], value=made)
-            | cst.AnnAssign(target=cst.Name(), value=made)
-        ]:
-            match made:
-                case cst.Call(
-                    func=cst.Name(value=name) | cst.Attribute(attr=cst.Name(value=name))
-                ):
-                    return name == "FastAPI"
+def _makes_app(line: ast.stmt) -> bool:
+    match line:
+        case (
+            ast.Assign(targets=[ast.Name()], value=ast.Call(func=made))
+            | ast.AnnAssign(target=ast.Name(), value=ast.Call(func=made))
+        ):
+            return getattr(made, "id", getattr(made, "attr", "")) == "FastAPI"
     return False

@@ -5,45 +5,37 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from files import is_ignored
 
-from seams import Options, UnknownShapeError, append, newline_of, undo
+from seams import Options, Seam, UnknownShapeError, append, newline_of, undo
 
 COMMENT = (
     "# Password of the jobs page at /arq/, with any user name; without one, no page"
 )
 COMMENTED_OUT = (
-    "# ARQ_PAGE_PASSWORD=at-least-16-characters",
-    "# ARQ_PAGE_ARGUMENTS=true  # false: the page hides arguments and results",
+    "# ARQ_PAGE_PASSWORD=at-least-16-characters\n"
+    "# ARQ_PAGE_ARGUMENTS=true  # false: the page hides arguments and results"
 )
 
 
-@dataclass(frozen=True)
-class Password:
-    """The comment, and what follows it."""
+def lines(options: Options) -> str:
+    """The seam, to add or to take out by hand."""
+    return f"{COMMENT}\nARQ_PAGE_PASSWORD=at-least-16-characters"
 
-    text: Callable[[Options], str]
-    pattern: tuple[str, ...]
-    """Each line of that text, as a regular expression."""
 
-    def lines(self, options: Options) -> str:
-        """The seam, to add or to take out by hand."""
-        return f"{COMMENT}\nARQ_PAGE_PASSWORD=at-least-16-characters"
+def _seam(name: str, text: Callable[[Options], str], pattern: str) -> Seam:
+    """The comment, and a text below it, also as a regular expression."""
 
-    def add(self, source: bytes, options: Options) -> bytes:
-        """The file says something of the password."""
+    def add(source: bytes, options: Options) -> bytes:
         if _has_password(source):
             return source
-        return append(source, f"{COMMENT}\n{self.text(options)}")
+        return append(source, f"{COMMENT}\n{text(options)}")
 
-    def remove(self, source: bytes, options: Options) -> bytes:
-        """The lines as they were added are gone."""
+    def remove(source: bytes, options: Options) -> bytes:
         newline = newline_of(source)
-        lines = (re.escape(COMMENT), *self.pattern)
-        pattern = b"".join(line.encode() + newline for line in lines)
-        found = re.search(pattern, source)
+        known = f"{re.escape(COMMENT)}\n{pattern}\n".encode().replace(b"\n", newline)
+        found = re.search(known, source)
         if not found:
             if _has_password(source):
                 raise UnknownShapeError("its ARQ_PAGE_PASSWORD has been changed")
@@ -51,6 +43,18 @@ class Password:
         before, after = source[: found.start()], source[found.end() :]
         candidates = (before + after, before.removesuffix(newline) + after)
         return undo(source, candidates, lambda one: append(one, found[0].decode()))
+
+    return Seam(
+        (name,),
+        lines,
+        add,
+        remove,
+        optional=True,
+        missed=False,
+        private=name == ".env",
+        wanted=lambda options: options.jobs_page,
+        needs=("settings.py",),
+    )
 
 
 def _has_password(source: bytes) -> bool:
@@ -69,7 +73,9 @@ def _generated(options: Options) -> str:
     return f"ARQ_PAGE_PASSWORD={secrets.token_urlsafe(24)}"
 
 
-ENV = Password(_generated, (r"ARQ_PAGE_PASSWORD=[\w-]{32}",))
-EXAMPLE = Password(
-    lambda options: "\n".join(COMMENTED_OUT), tuple(map(re.escape, COMMENTED_OUT))
+ENV = _seam(".env", _generated, r"ARQ_PAGE_PASSWORD=[\w-]{32}")
+EXAMPLE = _seam(
+    ".env.example",
+    lambda options: COMMENTED_OUT,
+    "\n".join(map(re.escape, COMMENTED_OUT.splitlines())),
 )

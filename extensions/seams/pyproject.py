@@ -6,11 +6,11 @@ import re
 import tomllib
 from collections.abc import Iterator
 
-from seams import Options, UnknownShapeError, newline_of, undo
+from seams import Options, Seam, UnknownShapeError, newline_of, undo
 
 DEPENDENCY = "arq>=0.28,<0.29"
 
-ITEM = rb"""["'][Aa][Rr][Qq](?![\w-])[^"'\n]*["']"""
+ITEM = rb"""["']""" + re.escape(DEPENDENCY).encode() + rb"""["']"""
 WRITTEN = (
     (rb"[ \t]*" + ITEM + rb",?[ \t]*\r?\n", b""),  # in a line of its own
     (rb",(\s*?\r?\n)[ \t]*" + ITEM + rb"[ \t]*\r?\n", rb"\1"),  # in the last, no comma
@@ -18,7 +18,7 @@ WRITTEN = (
     (rb", *" + ITEM, b""),  # after others
     (ITEM + rb",? *", b""),  # before them
 )
-"""How arq may be written in an array, and what to put instead to take it out."""
+"""How it may be written in an array, and what to put instead to take it out."""
 
 
 def lines(options: Options) -> str:
@@ -46,9 +46,9 @@ def add(source: bytes, options: Options) -> bytes:
 
 
 def remove(source: bytes, options: Options) -> bytes:
-    """The project does not depend on arq."""
+    """The project has its own dependencies again; an arq among them is its own."""
     names = _dependencies(source)
-    wanted = [name for name in names if not _is_arq(name)]
+    wanted = [name for name in names if name != DEPENDENCY]
     if wanted == names:
         return source
     found = []
@@ -61,6 +61,9 @@ def remove(source: bytes, options: Options) -> bytes:
     if not found:
         raise UnknownShapeError("its dependencies are written in a way of their own")
     return undo(source, found, lambda one: add(one, options))
+
+
+SEAM = Seam(("pyproject.toml",), lines, add, remove)
 
 
 def _append(source: bytes, start: int, end: int, items: list[int]) -> bytes:

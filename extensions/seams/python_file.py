@@ -2,64 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields
-from functools import lru_cache
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard, TypeVar
 
-import libcst as cst
-from libcst.metadata import ByteSpanPositionProvider, CodeSpan, MetadataWrapper
-
-from seams import UnknownShapeError, newline_of
+from seams import OTHER, Options, UnknownShapeError, newline_of, undo
 
 BOM = b"\xef\xbb\xbf"
-
-MAX_SIZE = 1_000_000
-"""Bytes; a file beyond that would take minutes to parse."""
-
-Block = Sequence[cst.BaseStatement | cst.BaseSmallStatement]
-
-
-Node = TypeVar("Node", bound=cst.CSTNode)
-
-
-def find(node: cst.CSTNode, kind: type[Node]) -> list[Node]:
-    """The nodes of a kind in this one, which may be one itself."""
-    return [child for child in _nodes(node) if isinstance(child, kind)]
-
-
-# Not with libcst.matchers, whose import takes longer than all the rest; nor with a
-# visitor, which makes every node anew.
-@lru_cache(maxsize=32)
-def _nodes(node: cst.CSTNode) -> list[cst.CSTNode]:
-    nodes = [node]
-    for parent in nodes:  # they become more
-        for field in fields(parent):
-            value = getattr(parent, field.name)
-            children = value if isinstance(value, list | tuple) else (value,)
-            nodes += [child for child in children if isinstance(child, cst.CSTNode)]
-    return nodes
-
-
-def awaits(line: cst.CSTNode, name: str) -> bool:
-    """Is it a line with `await name()`, and nothing else?"""
-    match line:
-        case cst.SimpleStatementLine(
-            body=[
-                cst.Expr(
-                    value=cst.Await(expression=cst.Call(func=cst.Name(value=called)))
-                )
-            ]
-        ):
-            return called == name
-    return False
-
-
-# Each edit is tried, verified and undone on the same few sources.
-@lru_cache(maxsize=8)
-def _parsed(source: bytes) -> MetadataWrapper:
-    return MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
+Node = ast.stmt | ast.expr | ast.alias | ast.keyword
 
 
 class Code:
@@ -72,19 +25,21 @@ class Code:
         """Parse it.
 
         Raises:
-            UnknownShapeError: It is too large, not UTF-8, or not Python.
+            UnknownShapeError: It is not UTF-8, or not Python as Copier's reads it.
         """
-        if len(source) > MAX_SIZE:
-            raise UnknownShapeError("it is too large")
-        try:
-            source.decode("utf-8")
-            self._parsed = _parsed(source.removeprefix(BOM))
-        except (UnicodeDecodeError, cst.ParserSyntaxError) as exc:
-            raise UnknownShapeError("it cannot be parsed") from exc
         self.source = source
-        self.module = self._parsed.module
-        self._shift = len(BOM) if source.startswith(BOM) else 0
         self._edits: list[tuple[int, int, bytes]] = []
+        try:
+            text = source.removeprefix(BOM).decode("utf-8")
+            self.tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
+            version = ".".join(map(str, sys.version_info[:2]))
+            raise UnknownShapeError(
+                f"Python {version}, on which Copier runs, cannot parse it"
+            ) from exc
+        first = len(source) - len(source.removeprefix(BOM))
+        ends = re.finditer(rb"\r\n?|\n", source)
+        self._lines = [first, *(match.end() for match in ends)]
 
     def render(self) -> bytes:
         """The edited file."""
@@ -95,59 +50,54 @@ class Code:
 
     # --- Where things are ---------------------------------------------------------
 
-    def start(self, node: cst.CSTNode) -> int:
+    def start(self, node: Node) -> int:
         """Offset of the node's first byte."""
-        return self._span(node).start + self._shift
+        return self._lines[node.lineno - 1] + node.col_offset
 
-    def end(self, node: cst.CSTNode) -> int:
+    def end(self, node: Node) -> int:
         """Offset after the node's last byte."""
-        span = self._span(node)
-        return span.start + span.length + self._shift
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        return self._lines[node.end_lineno - 1] + node.end_col_offset
 
-    def _span(self, node: cst.CSTNode) -> CodeSpan:
-        return self._parsed.resolve(ByteSpanPositionProvider)[node]
-
-    def text(self, node: cst.CSTNode) -> str:
+    def text(self, node: Node) -> str:
         """The node's code."""
-        return self.module.code_for_node(node)
+        return self.source[self.start(node) : self.end(node)].decode()
 
     def count(self, name: str) -> int:
         """How often the name is in the code; comments and strings aside."""
-        return sum(node.value == name for node in find(self.module, cst.Name))
-
-    def classes(self) -> list[cst.ClassDef]:
-        """The classes at the top level."""
-        return [node for node in self.module.body if isinstance(node, cst.ClassDef)]
+        return sum(
+            value == name
+            for node in ast.walk(self.tree)
+            if not isinstance(node, ast.Constant)
+            for _, value in ast.iter_fields(node)
+        )
 
     def places(
-        self, is_wanted: Callable[[cst.SimpleStatementLine], bool]
-    ) -> list[tuple[cst.SimpleStatementLine, Block]]:
-        """The lines that are as wanted, and the blocks they are in."""
-        blocks: list[cst.Module | cst.IndentedBlock]
-        blocks = [self.module, *find(self.module, cst.IndentedBlock)]
+        self, is_wanted: Callable[[ast.stmt], bool]
+    ) -> list[tuple[ast.stmt, Sequence[ast.stmt]]]:
+        """The statements that are as wanted, and the blocks they are in."""
         return [
-            (node, block.body)
-            for block in blocks
-            for node in block.body
-            if isinstance(node, cst.SimpleStatementLine) and is_wanted(node)
+            (line, block)
+            for node in ast.walk(self.tree)
+            for _, block in ast.iter_fields(node)
+            if isinstance(block, list)
+            for line in block
+            if isinstance(line, ast.stmt) and is_wanted(line)
         ]
 
-    def _line_start(self, offset: int) -> int:
-        """Offset of the first byte in this line."""
-        return max(self.source.rfind(b"\n", 0, offset) + 1, self._shift)
-
-    def _line(self, statement: cst.SimpleStatementLine) -> tuple[int, bytes]:
-        """Offset of the statement's line, and its indentation.
+    def _line(self, statement: ast.stmt) -> tuple[int, int, bytes]:
+        """Where the lines of a statement start and end, and their indentation.
 
         Raises:
-            UnknownShapeError: Something else comes before it in its line.
+            UnknownShapeError: It shares them with another one.
         """
-        first = self.start(statement.body[0])
-        line_start = self._line_start(first)
-        indent = self.source[line_start:first]
-        if indent.strip():
-            raise UnknownShapeError("the line to add to holds more than one statement")
-        return line_start, indent
+        first, last = self.start(statement), self.end(statement)
+        start = self._lines[statement.lineno - 1]
+        indent = self.source[start:first]
+        rest = re.match(rb"[ \t\f]*;?[ \t\f]*(#.*)?(\r?\n|$)", self.source[last:])
+        if indent.strip() or not rest:
+            raise UnknownShapeError("the line to edit holds more than one statement")
+        return start, last + rest.end(), indent
 
     # --- Edits ----------------------------------------------------------------------
 
@@ -159,70 +109,58 @@ class Code:
         """Delete what is from `start` up to `end`."""
         self._edits.append((start, end, b""))
 
-    def insert_line(self, before: cst.SimpleStatementLine, text: str) -> None:
-        """Insert a line above a statement, indented alike."""
-        line_start, indent = self._line(before)
-        line = indent + text.encode() + newline_of(self.source)
-        self._edits.append((line_start, line_start, line))
+    def insert_above(self, statement: ast.stmt, *lines: str) -> None:
+        """Insert lines above a statement, indented alike."""
+        start, _, indent = self._line(statement)
+        newline = newline_of(self.source)
+        new = b"".join(_indented(line, indent) + newline for line in lines)
+        self._edits.append((start, start, new))
 
-    def append_lines(self, after: cst.SimpleStatementLine, *lines: str) -> None:
+    def insert_below(self, statement: ast.stmt, *lines: str) -> None:
         """Insert lines below a statement, indented alike."""
-        _, indent = self._line(after)
+        _, end, indent = self._line(statement)
         newline = newline_of(self.source)
-        texts = [indent + line.encode() if line else b"" for line in lines]
-        offset = self.source.find(b"\n", self.end(after.body[-1])) + 1
-        if offset:
-            text = newline.join(texts) + newline
+        text = b"".join(_indented(line, indent) + newline for line in lines)
+        if self.source[:end].endswith(b"\n"):
+            self._edits.append((end, end, text))
         else:
-            offset = len(self.source)
-            text = newline + newline.join(texts)
-        self._edits.append((offset, offset, text))
+            self._edits.append((end, end, newline + text.removesuffix(newline)))
 
-    def delete_lines(
-        self, first: cst.CSTNode, last: cst.CSTNode, *, blank: str = ""
+    def delete_line(
+        self, statement: ast.stmt, *, blank: str = "", above: str = ""
     ) -> None:
-        """Delete the lines of these statements, and blank ones "above" or "below"."""
+        """Delete a statement's lines, and blank ones "above" or "below".
+
+        And with them the line `above`, where that is the one above.
+        """
         newline = newline_of(self.source)
-        start = self._line_start(self.start(first))
-        while blank == "above" and self.source[:start].endswith((b"\n\n", b"\n\r\n")):
-            start = self._line_start(start - 1)
-        end = self.source.find(b"\n", self.end(last)) + 1
+        start, end, _ = self._line(statement)
+        head = self.source[:start]
+        *_, last = head.splitlines(keepends=True) or [b""]
+        if above and last.strip() == above.encode():
+            head = head.removesuffix(last)
+        while blank == "above" and head.endswith((b"\n\n", b"\n\r\n")):
+            head = head.removesuffix(newline)
         while blank == "below" and self.source.startswith(newline, end):
             end += len(newline)
-        if not end:  # no newline ends the last line: then none ends the one above
-            end = len(self.source)
-            start -= len(newline)
-        self.delete(start, end)
+        if not self.source[:end].endswith(b"\n"):  # then none ends the line above
+            head = head.removesuffix(newline)
+        self.delete(len(head), end)
 
     # --- Imports --------------------------------------------------------------------
 
-    def imports(self) -> list[cst.SimpleStatementLine]:
-        """The lines at the top level that import."""
-        return [line for line in self.module.body if _is_import(line)]
-
     def imports_name(self, module: str, name: str) -> str:
         """What `from module import name` calls it here; empty if there is none."""
-        found = self._find_import(module, name)
-        if found is None:
-            return ""
-        _, names, index = found
-        return names[index].evaluated_alias or name
+        for _, alias in self._imported(module, name):
+            return alias.asname or name
+        return ""
 
-    def _find_import(
+    def _imported(
         self, module: str, name: str
-    ) -> tuple[cst.SimpleStatementLine, Sequence[cst.ImportAlias], int] | None:
-        """Line of `from module import name`, the names in it, and this one's index."""
-        for line in self.imports():
-            for item in line.body:
-                if (
-                    isinstance(item, cst.ImportFrom)
-                    and _module_of(item) == module
-                    and not isinstance(item.names, cst.ImportStar)
-                ):
-                    for index, alias in enumerate(item.names):
-                        if alias.evaluated_name == name:
-                            return line, item.names, index
-        return None
+    ) -> Iterator[tuple[ast.ImportFrom, ast.alias]]:
+        for line in self.tree.body:
+            if isinstance(line, ast.ImportFrom) and _module_of(line) == module:
+                yield from ((line, it) for it in line.names if it.name == name)
 
     def add_import(self, module: str, name: str, root: Path) -> None:
         """Add `from module import name` where isort would put it.
@@ -231,82 +169,166 @@ class Code:
             UnknownShapeError: There are no imports, or other code is among them, which
                 may have to run before what is imported: `load_dotenv()`, for one.
         """
-        imports = self.imports()
+        body = self.tree.body
+        imports = [
+            line for line in body if isinstance(line, ast.Import | ast.ImportFrom)
+        ]
         if not imports:
             raise UnknownShapeError("it has no imports at its head")
-        first = self.module.body.index(imports[0])
-        last = self.module.body.index(imports[-1])
-        between = self.module.body[first:last]
-        before = self.module.body[:first]
-        if not all(map(_may_stand_between, between)) or not all(map(_is_text, before)):
+        first, last = body.index(imports[0]), body.index(imports[-1])
+        if not all(map(_is_text, body[:first])) or not all(
+            line in imports or _is_for_types(line) for line in body[first:last]
+        ):
             raise UnknownShapeError("other code stands between its imports")
         text = f"from {module} import {name}"
-        relative = [line for line in imports if _is_relative(line)]
-        absolute = [line for line in imports if not _is_relative(line)]
-        own = [line for line in absolute if _is_first_party(line, root)]
-        later = [line for line in own if _module_of(line.body[0]) > module]
+        absolute = [it for it in imports if not getattr(it, "level", 0)]
+        own = [it for it in absolute if _is_own(_module_of(it), root, module)]
+        later = [it for it in own if _module_of(it) > module]
         if later:
-            self.insert_line(later[0], text)
+            self.insert_above(later[0], text)
         elif own:
-            self.append_lines(own[-1], text)
+            self.insert_below(own[-1], text)
         elif absolute:
-            self.append_lines(absolute[-1], "", text)
+            self.insert_below(absolute[-1], "", text)
         else:
-            newline = newline_of(self.source).decode()
-            self.insert(self._line_start(self.start(relative[0])), text + newline * 2)
+            self.insert_above(imports[0], text, "")
 
     def remove_import(self, module: str, name: str, *, blank: str) -> None:
         """Take the name out of `from module import name`; the line, if it is alone.
 
         And with the line, the blank ones "above" or "below".
         """
-        found = self._find_import(module, name)
-        if found is None:
-            return
-        line, names, index = found
-        if len(names) > 1 and index + 1 < len(names):
-            self.delete(self.start(names[index]), self.start(names[index + 1]))
-        elif len(names) > 1:
-            self.delete(self.end(names[index - 1].name), self.end(names[index].name))
-        elif len(line.body) > 1:
-            raise UnknownShapeError("its import shares a line with other statements")
-        else:
-            self.delete_lines(line.body[0], line.body[0], blank=blank)
+        for line, alias in self._imported(module, name):
+            index = line.names.index(alias)
+            if len(line.names) == 1:
+                self.delete_line(line, blank=blank)
+            elif index + 1 < len(line.names):
+                self.delete(self.start(alias), self.start(line.names[index + 1]))
+            else:
+                self.delete(self.end(line.names[index - 1]), self.end(alias))
 
 
-def _is_import(line: cst.BaseStatement) -> TypeGuard[cst.SimpleStatementLine]:
-    return isinstance(line, cst.SimpleStatementLine) and all(
-        isinstance(item, cst.Import | cst.ImportFrom) for item in line.body
-    )
+def _indented(line: str, indent: bytes) -> bytes:
+    return indent + line.encode() if line else b""
 
 
-def _is_text(line: cst.BaseStatement) -> bool:
+def awaits(line: ast.stmt, name: str) -> bool:
+    """Is it a line with `await name()`, and nothing else?"""
+    match line:
+        case ast.Expr(value=ast.Await(value=ast.Call(func=ast.Name(id=called)))):
+            return called == name
+    return False
+
+
+def _is_text(line: ast.stmt) -> bool:
     """A docstring, that is."""
     match line:
-        case cst.SimpleStatementLine(body=[cst.Expr(value=cst.SimpleString())]):
+        case ast.Expr(value=ast.Constant(value=str())):
             return True
     return False
 
 
-def _may_stand_between(line: cst.BaseStatement) -> bool:
-    if isinstance(line, cst.If):
-        test = line.test.attr if isinstance(line.test, cst.Attribute) else line.test
-        return isinstance(test, cst.Name) and test.value == "TYPE_CHECKING"
-    return _is_import(line)
+def _is_for_types(line: ast.stmt) -> bool:
+    match line:
+        case ast.If(test=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name == "TYPE_CHECKING"
+    return False
 
 
-def _is_relative(line: cst.SimpleStatementLine) -> bool:
-    item = line.body[0]
-    return isinstance(item, cst.ImportFrom) and bool(item.relative)
-
-
-def _module_of(node: cst.BaseSmallStatement) -> str:
+def _module_of(line: ast.stmt) -> str:
     """The dotted name after `from`; empty for a relative import, and for `import`."""
-    if not isinstance(node, cst.ImportFrom) or node.relative or node.module is None:
-        return ""
-    return cst.Module([]).code_for_node(node.module)
+    is_absolute = isinstance(line, ast.ImportFrom) and not line.level
+    return (line.module or "") if is_absolute else ""  # type: ignore[attr-defined]
 
 
-def _is_first_party(line: cst.SimpleStatementLine, root: Path) -> bool:
-    name = _module_of(line.body[0]).partition(".")[0]
+def _is_own(module: str, root: Path, new: str) -> bool:
+    """Is a module the project's, or of the package of ours, which may come later?"""
+    name = module.partition(".")[0]
+    if name == new.partition(".")[0]:
+        return True
     return bool(name) and ((root / name).is_dir() or (root / f"{name}.py").is_file())
+
+
+# --- A name of the queue's ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A name from a module of the queue's: its import, and one use of it."""
+
+    module: str
+    name: str
+
+    def line(self, options: Options) -> str:
+        """Its import."""
+        return f"from {options.package}.{self.module} import {self.name}"
+
+    def found(self, code: Code, options: Options) -> str:
+        """What the file calls it; empty where the name is not there at all.
+
+        Raises:
+            UnknownShapeError: The name is from the other package, or something else.
+        """
+        other = f"{OTHER[options.package]}.{self.module}"
+        if code.imports_name(other, self.name):
+            raise UnknownShapeError(f"it imports {self.name} from {other}")
+        name = code.imports_name(f"{options.package}.{self.module}", self.name)
+        if not name and code.count(self.name):
+            raise UnknownShapeError(f"it has another {self.name}")
+        return name
+
+    def add(self, code: Code, options: Options) -> None:
+        """Import it.
+
+        Raises:
+            UnknownShapeError: As `Code.add_import`.
+        """
+        code.add_import(f"{options.package}.{self.module}", self.name, options.root)
+
+    def remove(
+        self,
+        source: bytes,
+        options: Options,
+        use: Callable[[Code], None],
+        add: Callable[[bytes, Options], bytes],
+    ) -> bytes:
+        """The file without the import and the one use of it.
+
+        Args:
+            source: The file.
+            options: The answers.
+            use: Deletes the use.
+            add: Added both: it knows which blank lines came with them.
+
+        Raises:
+            UnknownShapeError: There is more than one use, or none.
+        """
+        module = f"{options.package}.{self.module}"
+        code = Code(source)
+        if not code.imports_name(module, self.name):
+            return source
+        if code.count(self.name) != 2:
+            raise UnknownShapeError(f"it uses {self.name} in a way of its own")
+
+        def without(blank: str) -> bytes:
+            code = Code(source)
+            use(code)
+            code.remove_import(module, self.name, blank=blank)
+            return code.render()
+
+        blanks = ("", "above", "below")
+        return undo(source, map(without, blanks), lambda one: add(one, options))
+
+    def delete_use(self, code: Code, is_it: Callable[[ast.stmt], bool]) -> None:
+        """Delete the line that uses it.
+
+        Raises:
+            UnknownShapeError: There is no such line, or nothing would be left there.
+        """
+        places = code.places(is_it)
+        if len(places) != 1:
+            raise UnknownShapeError(f"it uses {self.name} in a way of its own")
+        [(statement, block)] = places
+        if len(block) == 1:
+            raise UnknownShapeError(f"nothing but {self.name} is there")
+        code.delete_line(statement)

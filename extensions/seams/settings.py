@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import libcst as cst
+import ast
 
-from seams import Options, UnknownShapeError
-from seams.imported import Imported
-from seams.python_file import Code
+from seams import Options, Seam, UnknownShapeError
+from seams.python_file import Code, Imported
 
 MIXIN = Imported("arq_settings", "ArqSettings")
 
@@ -19,10 +18,10 @@ def lines(options: Options) -> str:
 def add(source: bytes, options: Options) -> bytes:
     """Settings inherits ArqSettings."""
     code = Code(source)
-    settings, bases = _settings_class(code)
+    settings = _settings_class(code)
     name = MIXIN.found(code, options)
     if "Settings" not in _heirs(code, name):
-        first = code.start(bases[0])
+        first = code.start(settings.bases[0])
         gap = code.source[code.source.rfind(b"(", 0, first) + 1 : first]
         separator = "," + gap.decode() if gap.strip() == b"" and b"\n" in gap else ", "
         code.insert(first, f"{name or MIXIN.name}{separator}")
@@ -37,14 +36,17 @@ def remove(source: bytes, options: Options) -> bytes:
     return MIXIN.remove(source, options, _delete_base, add)
 
 
+SEAM = Seam(("settings.py", "settings/__init__.py"), lines, add, remove)
+
+
 def _delete_base(code: Code) -> None:
     """Take ArqSettings out of the bases of Settings.
 
     Raises:
         UnknownShapeError: It is not there, or alone.
     """
-    _, bases = _settings_class(code)
-    names = [code.text(base.value) for base in bases]
+    bases = _settings_class(code).bases
+    names = [code.text(base) for base in bases]
     if MIXIN.name not in names:
         raise UnknownShapeError("it uses ArqSettings in a way of its own")
     if len(bases) == 1:
@@ -53,40 +55,43 @@ def _delete_base(code: Code) -> None:
     if index + 1 < len(bases):
         code.delete(code.start(bases[index]), code.start(bases[index + 1]))
     else:
-        code.delete(code.end(bases[index - 1].value), code.end(bases[index].value))
+        code.delete(code.end(bases[index - 1]), code.end(bases[index]))
 
 
 NO_SETTINGS = {"TypedDict", "NamedTuple", "Protocol", "Enum", "IntEnum", "StrEnum"}
 """Bases of classes that cannot inherit from a pydantic one."""
 
 
-def _settings_class(code: Code) -> tuple[cst.ClassDef, list[cst.Arg]]:
-    """The class Settings, and its bases.
+def _classes(code: Code) -> list[ast.ClassDef]:
+    return [node for node in code.tree.body if isinstance(node, ast.ClassDef)]
+
+
+def _settings_class(code: Code) -> ast.ClassDef:
+    """The class Settings.
 
     Raises:
         UnknownShapeError: There is none, or several, or it is not pydantic-settings'.
     """
-    classes = [node for node in code.classes() if node.name.value == "Settings"]
+    classes = [node for node in _classes(code) if node.name == "Settings"]
     if len(classes) != 1 or not classes[0].bases:
         raise UnknownShapeError("it has no single `class Settings(...)` with a base")
-    bases = list(classes[0].bases)
-    names = {code.text(base.value).rpartition(".")[2] for base in bases}
+    names = {code.text(base).rpartition(".")[2] for base in classes[0].bases}
     old = ("pydantic", "pydantic.v1", "pydantic.v1.env_settings")
     if names & NO_SETTINGS or any(code.imports_name(m, "BaseSettings") for m in old):
         raise UnknownShapeError("its Settings is not one of pydantic-settings")
-    return classes[0], bases
+    return classes[0]
 
 
 def _heirs(code: Code, name: str) -> set[str]:
     """The class of this name, and the classes that inherit from it."""
     heirs = {name}
-    for node in code.classes():
-        if heirs & {code.text(base.value) for base in node.bases}:
-            heirs.add(node.name.value)
+    for node in _classes(code):
+        if heirs & {code.text(base) for base in node.bases}:
+            heirs.add(node.name)
     return heirs
 
 
-def _delete_old_fields(code: Code, settings: cst.ClassDef, options: Options) -> None:
+def _delete_old_fields(code: Code, settings: ast.ClassDef, options: Options) -> None:
     """Delete the fields that `paxx ext add arq` added: they would hide ArqSettings'.
 
     Raises:
@@ -98,20 +103,17 @@ def _delete_old_fields(code: Code, settings: cst.ClassDef, options: Options) -> 
         "arq_job_timeout": str(options.job_timeout),
     }
     found = {
-        code.text(line.body[0]).partition(": str = ")[0]: line
-        for line in settings.body.body
-        if isinstance(line, cst.SimpleStatementLine)
+        code.text(line).partition(": str = ")[0]: line
+        for line in settings.body
+        if isinstance(line, ast.AnnAssign)
     }
     if not expected.keys() <= found.keys():
         return
     for name, value in expected.items():
         line = found[name]
-        if code.text(line.body[0]).partition(": str = ")[2].strip("\"'") != value:
+        if code.text(line).partition(": str = ")[2].strip("\"'") != value:
             raise UnknownShapeError(
                 f"its field {name} hides the one of ArqSettings; delete it, and set "
                 f"{name.upper()} in the environment to keep its value"
             )
-        comments = [empty.comment for empty in line.leading_lines if empty.comment]
-        heading = [comment.value for comment in comments] == ["# Infrastructure"]
-        first = comments[0] if heading else line.body[0]
-        code.delete_lines(first, line.body[0], blank="above")
+        code.delete_line(line, blank="above", above="# Infrastructure")

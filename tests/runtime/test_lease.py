@@ -57,14 +57,18 @@ async def test_who_was_frozen_and_lost_its_lease_cannot_finish_the_job(
         "ends": await app.enqueue("once_slow", "ends", 0.3),
         "fails": await app.enqueue("once_slow", "fails", 0.3, fails=True),
     }
-    for name in jobs:
+    runs = await app.enqueue("job", "runs", 1.0)
+    for name in (*jobs, "runs"):
         await notes.started(name)
     first.freeze()
-    async with app.worker(once_slow, ctx={"who": "second"}):
+    async with app.worker(once_slow, job, ctx={"who": "second"}):
         for running in jobs.values():
             assert (await app.result_of(running.job_id))["r"] == "second"
+        await notes.started("runs", 2)
+        await asyncio.sleep(0.4)  # the first one's try has ended, but for its record
         first.thaw()
         assert await first.stop() == 0  # it has dealt with its jobs now
+        assert (await app.result_of(runs.job_id))["t"] == 2
     await nothing_of_the_first_is_kept(app, notes, jobs)
 
 

@@ -15,10 +15,7 @@ from seams import UnknownShapeError, page, password
 from support import Shop, git
 from test_wire_properties import BOM, env_files, heads, imports, newlines, tails
 
-MAIN, EXAMPLE, ENV = (
-    next(seam for seam in wire.SEAMS if seam.edit is edit)
-    for edit in (page, password.EXAMPLE, password.ENV)
-)
+MAIN, EXAMPLE, ENV = page.SEAM, password.EXAMPLE, password.ENV
 PASSWORD = re.compile(rb"ARQ_PAGE_PASSWORD=([\w-]{32})\r?\n")
 
 

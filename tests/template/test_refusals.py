@@ -1,7 +1,6 @@
 """Bad input gets one clear line, before anything is written."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -41,17 +40,6 @@ def test_settings_without_a_settings_class(shop: Shop) -> None:
     text = (shop / "settings.py").read_text()
     (shop / "settings.py").write_text(text.replace("Settings(Base", "Config(Base"))
     assert "settings.py has no `class Settings`" in refuse(shop.root, shop.template)
-
-
-def test_without_uv(shop: Shop, tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    found = run(["which", "copier"]).stdout.strip()
-    (tmp_path / "bin/copier").symlink_to(found)
-    path = f"{tmp_path}/bin:/usr/bin:/bin"
-    if shutil.which("uv", path=path):
-        pytest.skip("uv is in /usr/bin here")
-    error = refuse(shop.root, shop.template, env={"PATH": path})
-    assert "uv is not on the PATH" in error
 
 
 def test_the_answers_file_of_another_template(shop: Shop) -> None:

@@ -442,8 +442,7 @@ def test_a_migration_adds_a_seam_that_came_with_a_later_version(
     """The example in CONTRIBUTING.md, step by step: a `worker` target in the Makefile."""
     contributing = (TEMPLATE / "CONTRIBUTING.md").read_text()
     [module] = re.findall(r'```python\n("""Makefile.*?)```', contributing, re.S)
-    [entry] = re.findall(r"```python\n( +Seam\([^`]*)```", contributing, re.S)
-    [migration] = re.findall(r"```yaml\n(  - version: .*?)```", contributing, re.S)
+    [entry] = re.findall(r"```python\n( +makefile[^`]*)```", contributing)
     (versions / "extensions/seams/makefile.py").write_text(module)
     edit(versions / "extensions/wire.py", "SEAMS = (\n", f"SEAMS = (\n{entry}")
     edit(
@@ -451,7 +450,6 @@ def test_a_migration_adds_a_seam_that_came_with_a_later_version(
         "    lifespan,\n",
         "    lifespan,\n    makefile,\n",
     )
-    edit(versions / "copier.yml", "_migrations:\n", f"_migrations:\n{migration}")
     release(versions, "v1.1.0")
     output = shop1.update()
     assert "wired  Makefile" in output

@@ -1,7 +1,6 @@
 """The seams: exact, idempotent, and never a guess."""
 
 import os
-import re
 import sys
 import textwrap
 from pathlib import Path
@@ -12,7 +11,7 @@ import tomlkit
 import wire
 from seams import UnknownShapeError
 from seams.pyproject import DEPENDENCY
-from support import TEMPLATE, Shop, run
+from support import Shop
 
 
 @pytest.fixture
@@ -90,7 +89,11 @@ def test_settings_with_other_bases(
 
 def test_syntax_newer_than_this_python(options: seams.Options) -> None:
     text = SETTINGS + "\ntype Name = str\ndef first[T](x: list[T]) -> T: return x[0]\n"
-    assert "ArqSettings" in edit("settings.py", text, options)
+    if sys.version_info < (3, 12):
+        with pytest.raises(UnknownShapeError, match=r"Python 3\.11, on which Copier"):
+            edit("settings.py", text, options)
+    else:
+        assert "ArqSettings" in edit("settings.py", text, options)
 
 
 @pytest.mark.parametrize(
@@ -636,27 +639,6 @@ def test_file_modes_and_links_are_kept(shop: Shop) -> None:
 
 
 @pytest.mark.slow
-def test_a_copy_fails_where_uv_cannot_get_the_dependencies(
-    shop: Shop, tmp_path: Path
-) -> None:
-    dev = Path(sys.executable).parent  # it has the dependencies
-    path = [part for part in os.environ["PATH"].split(":") if Path(part) != dev]
-    offline = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "empty")}
-    env = {**offline, "VIRTUAL_ENV": "", "PATH": ":".join(path)}
-    command = [dev / "copier", "copy", "--trust", "--defaults", shop.template, "."]
-    done = run(command, cwd=shop.root, env=env, check=False)
-    assert done.returncode != 0
-    assert "returned non-zero exit status" in done.stderr
-    page = TEMPLATE / "docs/troubleshooting.md"
-    assert "returned non-zero exit status" in page.read_text()
-    assert "The task queue is in" not in done.stderr
-    assert (shop / "core/arq.py").exists()
-    assert "ArqSettings" not in (shop / "settings.py").read_text()
-    run(command, cwd=shop.root)
-    assert "ArqSettings" in (shop / "settings.py").read_text()
-
-
-@pytest.mark.slow
 def test_settings_that_read_the_environment_in_a_way_of_their_own(
     own_shop_with_queue: Shop,
 ) -> None:
@@ -680,18 +662,10 @@ def test_settings_that_read_the_environment_in_a_way_of_their_own(
             class Settings(ArqSettings, BaseSettings):
                 model_config = SettingsConfigDict(env_file=".env", **config)
 
-            os.environ.pop("SHOP_ARQ_MAX_JOBS", None)
             print("URL", Settings().arq_redis_url)
-            os.environ["SHOP_ARQ_MAX_JOBS"] = "7"
-            try:
-                Settings()
-            except ValueError as exc:
-                print(exc)
     """)
     said = output.split("URL ")[1:]
     assert [text.split()[0][-2:] for text in said] == ["/3"] * 4
-    unread = "SHOP_ARQ_MAX_JOBS is not read: the queue's settings have no pre"
-    assert [unread in text for text in said] == [False, True, False, False]
 
 
 @pytest.mark.slow
@@ -712,29 +686,4 @@ def test_the_wiring_runs_apart_from_the_projects_own_uv(
     with (shop / "pyproject.toml").open("a") as file:
         file.write('\n[tool.uv]\nrequired-version = ">=999"\n')
     shop.commit()
-    copy = ["copier", "copy", "--trust", "--defaults", shop.template, "."]
-    assert "wired  settings.py, main.py, " in run(copy, cwd=shop.root).stderr
-
-
-@pytest.mark.slow
-def test_the_wiring_leaves_no_environment_behind(shop: Shop) -> None:
-    """uv would keep one for each path of a script that says itself what it needs."""
-    cache = Path(run(["uv", "cache", "dir"], cwd=shop.root).stdout.strip())
-
-    def kept() -> set[Path]:
-        return {*cache.glob("environments-*/wire-*")}
-
-    script = TEMPLATE / "extensions/wire.py"  # which has a path that stays
-    command = ["uv", "run", "-q", "--script", script, "check", "--package", "core"]
-    assert "main.py lacks" in run(command, cwd=shop.root).stderr
-    before = kept()
-    run(["copier", "copy", "--trust", "--defaults", shop.template, "."], cwd=shop.root)
-    assert kept() == before != set()
-
-
-def test_copier_asks_uv_for_what_the_script_does() -> None:
-    names = ("wire.py", "wire.jinja")
-    script, command = ((TEMPLATE / "extensions" / name).read_text() for name in names)
-    [python] = re.findall(r'^# requires-python = "(.*)"', script, re.MULTILINE)
-    [package] = re.findall(r'^# dependencies = \["(.*)"\]', script, re.MULTILINE)
-    assert f'-p "{python}" --with "{package}"' in command
+    assert "wired  settings.py, main.py, " in shop.copy()

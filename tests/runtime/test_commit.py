@@ -203,7 +203,7 @@ async def test_what_is_committed_is_queued_also_when_the_request_is_cancelled(
         async with sessions() as session:
             session.add(User(name="Ada"))
             enqueue(session, "welcome", _job_id="own")
-            proxy.hold()
+            proxy.cut()
             commit = asyncio.create_task(session.commit())
             await asyncio.sleep(0.3)
             assert not commit.done()

@@ -1,14 +1,17 @@
 """What a Redis URL says, and servers that are reached in other ways than plain TCP."""
 
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+import trustme
 from arq_runtime.connection import parse_redis_url
 from arq_runtime.server import QueueUnavailableError
 from kit import App
-from support import OwnRedis, free_port, run, sentinel
+from proxy import Proxy
+from support import OwnRedis, sentinel
 
 Ctx = dict[str, Any]
 
@@ -128,35 +131,23 @@ async def test_sentinel(own_redis: OwnRedis, tmp_path: Path) -> None:
         assert client.keys("arq:result:*")
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A directory with key.pem and cert.pem, of a host called localhost."""
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    run([*command, "-keyout", key, "-out", cert, *subject])
-    return tmp_path
-
-
-async def test_tls(
-    own_redis: OwnRedis, certificate: Path, monkeypatch: pytest.MonkeyPatch
+async def test_tls_trusts_no_other_certificate(
+    own_redis: OwnRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cert, port = str(certificate / "cert.pem"), str(free_port())
-    own_redis.stop()
-    try:
-        own_redis.start(
-            *("--tls-port", port, "--tls-auth-clients", "no"),
-            *("--tls-cert-file", cert, "--tls-key-file", str(certificate / "key.pem")),
-        )
-    except RuntimeError:
-        pytest.skip("this server is built without TLS")
-    url = f"rediss://localhost:{port}/1"
-    trusted = f"{url}?ssl_ca_certs={cert}"
-    await assert_works(App(trusted))
-    # neither a certificate of unknown origin nor another host's is taken
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setattr("arq_runtime.client.sender.DEADLINE_S", 0.5)
-    for wrong in (url, trusted.replace("localhost", "127.0.0.1")):
-        app = App(wrong)
-        with pytest.raises(QueueUnavailableError, match=r"(?i)certificate verify fail"):
-            await app.enqueue(add, 1)
-        await app.close()
+    with Proxy(own_redis.port, context) as server:
+        url = f"rediss://localhost:{server.port}/1"
+        trusted = f"{url}?ssl_ca_certs={tmp_path / 'ca.pem'}"
+        await assert_works(App(trusted))
+        # of unknown origin, or another host's
+        for wrong in (url, trusted.replace("localhost", "127.0.0.1")):
+            app = App(wrong)
+            with pytest.raises(
+                QueueUnavailableError, match=r"(?i)certificate verify fail"
+            ):
+                await app.enqueue(add, 1)
+            await app.close()

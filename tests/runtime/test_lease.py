@@ -65,7 +65,7 @@ async def test_who_was_frozen_and_lost_its_lease_cannot_finish_the_job(
         for running in jobs.values():
             assert (await app.result_of(running.job_id))["r"] == "second"
         await notes.started("runs", 2)
-        await asyncio.sleep(0.4)  # the first one's try has ended, but for its record
+        await asyncio.sleep(0.6)  # the first one's try has ended, but for its record
         first.thaw()
         assert await first.stop() == 0  # it has dealt with its jobs now
         assert (await app.result_of(runs.job_id))["t"] == 2

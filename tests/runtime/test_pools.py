@@ -4,8 +4,6 @@ import asyncio
 import gc
 import sys
 import warnings
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +11,7 @@ from arq import ArqRedis
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from kit import App
-
-
-def sockets() -> set[str]:
-    """Those that this process has open."""
-    gc.collect()
-    names = set()
-    for path in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # that of the list itself is closed by now
-            names.add(str(path.readlink()))
-    return {name for name in names if name.startswith("socket:")}
+from leaks import sockets
 
 
 def test_pools_of_closed_loops_are_dropped(redis_url: str) -> None:

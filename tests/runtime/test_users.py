@@ -186,7 +186,7 @@ async def watching(
         yield worker
     finally:
         pid = worker.pid
-        await worker.stop()
+        assert await worker.stop() == 0
         await until(lambda: not alive_children(pid))
 
 

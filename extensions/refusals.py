@@ -99,30 +99,31 @@ class Refusals(ContextHook):
         answers_file = str(context["_copier_conf"]["answers_file"])
         answers = _yaml(project.text(answers_file))
         skipped = {*self._skipped(context), answers_file}
-        there = [
-            name
+        there = {
+            name: project.content(name)
             for name in files
-            if name not in skipped and (project.root / name).is_file()
-        ]
-
-        def differs(name: str) -> bool:
-            return self._differs(project.root / name, files[name], context)
-
-        foreign = [
+            if name not in skipped and project.has(name)
+        }
+        if odd := [name for name in there if answers and not _is_text(there[name])]:
+            raise UserMessageError(
+                f"{odd[0]}: it is not UTF-8, and git would not merge it. Save it as "
+                "UTF-8, commit, and run copier again."
+            )
+        differing = [
             name
-            for name in there
-            if not answers and name != f"{project.old_queue}/arq.py" and differs(name)
+            for name, content in there.items()
+            if content != self._rendered(files[name], context)
         ]
-        if foreign:
+        old = f"{project.old_queue}/arq.py"
+        if foreign := [name for name in differing if not answers and name != old]:
             raise UserMessageError(
                 f"{', '.join(foreign)}: not of this template, which has a file of that "
                 "name. Rename yours and run copier again."
             )
         gone = self._rendered_before(context, answers) - files.keys() - skipped
-        there = [name for name in there if differs(name)]
-        there += [name for name in sorted(gone) if (project.root / name).is_file()]
-        committed = project.committed(there)
-        if lost := [name for name in there if name not in committed]:
+        differing += [name for name in sorted(gone) if project.has(name)]
+        committed = project.committed(differing)
+        if lost := [name for name in differing if name not in committed]:
             raise UserMessageError(_no_copy(project, lost))
         self._loses_nothing = True
         return ""
@@ -134,12 +135,11 @@ class Refusals(ContextHook):
         names = [self._name(path.relative_to(root).parts, context) for path in paths]
         return {name: path for name, path in zip(names, paths, strict=True) if name}
 
-    def _differs(self, path: Path, template: Path, context: dict[str, Any]) -> bool:
-        """Is the file other than what the template renders?"""
+    def _rendered(self, template: Path, context: dict[str, Any]) -> bytes:
+        """What the template makes of one file."""
         if template.suffix != ".jinja":
-            return path.read_bytes() != template.read_bytes()
-        text = self._string(template.read_text(encoding="utf-8"), context)
-        return path.read_bytes() != text.encode()
+            return template.read_bytes()
+        return self._string(template.read_text(encoding="utf-8"), context).encode()
 
     def _rendered_before(
         self, context: dict[str, Any], answers: dict[str, Any]
@@ -173,15 +173,13 @@ class Refusals(ContextHook):
 def _no_copy(project: Project, names: Sequence[str]) -> str:
     """What to do about files that would be lost."""
     listed = project.run_git("ls-files", "-v", "--", *names).splitlines()
-    hidden = [line[2:] for line in listed if line[0] == "S" or line[0].islower()]
-    first = " ".join(hidden or names)
-    what = f"{', '.join(names)}: git has no copy, and it would be overwritten. Run "
-    if hidden:
-        flags = "--no-skip-worktree --no-assume-unchanged"
-        what += f"`git update-index {flags} {first}`, for git was told not to look, "
-    else:
-        what += f"`git add -f {first}`, "
-    return what + "commit, and run copier again."
+    what = f"{', '.join(names)}: git has no copy, and it would be overwritten. "
+    command = f"git add -f {' '.join(names)}"
+    for flag, marks in (("assume-unchanged", "hs"), ("skip-worktree", "S")):
+        if hidden := [line[2:] for line in listed if line[0] in marks]:
+            what += f"Git was told not to look at it ({flag}). "
+            command = f"git update-index --no-{flag} {' '.join(hidden)}"
+    return f"{what}Run `{command}`, commit, and run copier again."
 
 
 def _refusal(project: Project, conf: Any) -> str:
@@ -270,6 +268,13 @@ def _is_scratch(root: Path) -> bool:
         part.startswith("copier.") and ("old_copy." in part or "new_copy." in part)
         for part in root.absolute().parts
     )
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        return "\0" not in content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
 
 
 NEUTRAL = {

@@ -118,9 +118,10 @@ def _losses(rendering: Rendering) -> list[Loss]:
     new = rendering.files()
     found = []
     for name in missed:
-        if alike(new.get(name, old[name]), old[name]):
-            continue
-        if name in links or name not in work:
+        if name in work and name not in links and new.get(name):
+            text = f"{name} is back, which you had deleted or renamed: `git rm` it."
+            found.append(Loss(f"The update is not clean: {text}\n", True))
+        elif not alike(new.get(name, old[name]), old[name]):
             found.append(Loss(_not_updated(name, name in links), False))
     for name in changed:
         see = f" To see that:\n\n    git show HEAD:./{name}\n"

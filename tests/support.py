@@ -114,7 +114,7 @@ def git(cwd: Path, *arguments: str) -> str:
 def make_template(directory: Path) -> Path:
     """A git repository with the working tree's template, tagged v1.0.0."""
     directory.mkdir(parents=True, exist_ok=True)
-    parts = ("copier.yml", "extensions", "template")  # what Copier needs
+    parts = (".gitattributes", "copier.yml", "extensions", "template")
     files = ("ls-files", "-co", "--exclude-standard", "--", *parts)
     names = git(TEMPLATE, *files).splitlines()
     for name in names:

@@ -220,24 +220,28 @@ def check_out_again(shop: Shop, env: dict[str, str]) -> None:
 def test_what_is_lost_nevertheless_is_named(
     edited: Shop, versions: Path, tmp_path: Path
 ) -> None:
-    """By an older version, say, which has left git as the user has set it."""
+    """Where git is as the user has set it: here, the versions leave that so."""
     shop = edited.copy_to(tmp_path / "shop")
     root = Path(shutil.copytree(versions, tmp_path / "template"))
-    git(root, "checkout", "-q", "v1.0.0")
-    edit(
-        root / "extensions/refusals.py", "            _be_neutral()", "            pass"
-    )
-    release(root, "v1.1.0")
-    git(root, "checkout", "-q", "v2.0.0")
+    for old, new in (("v1.0.0", "v1.1.0"), ("v2.0.0", "v2.1.0")):
+        git(root, "checkout", "-q", old)
+        edit(root / "extensions/refusals.py", "    if env.get(", "    if not env.get(")
+        release(root, new)
     shop.edit(".copier-answers.yml", str(versions), str(root))
     shop.edit(".copier-answers.yml", "v1.0.0", "v1.1.0")
     shop.commit()
     env = git_of_a_user(tmp_path, SETTINGS["excludes"])
-    output = update(shop, env, "--quiet", code=1)
-    assert (
-        "The update is not clean: core/changed.py has lost changes of yours" in output
-    )
-    assert "git show HEAD:./core/changed.py" in output
+    output = update(shop, env, code=1)
+    for name in ("deleted_by_me", "renamed"):
+        assert f"The update is not clean: core/{name}.py is back, which" in output
+    shop.git("checkout", "-f", ".")
+    shop.git("clean", "-fdq")
+    env = git_of_a_user(tmp_path, SETTINGS["no diff"])
+    output = update(shop, env, code=1)
+    said = " ".join(output.split())
+    for name in ("changed", "at_the_end", "clash"):
+        assert f"not clean: core/{name}.py has lost changes of yours" in said
+        assert f"git show HEAD:./core/{name}.py" in said
     assert "core/plain.py" not in output
 
 

@@ -19,6 +19,7 @@ ARQ_REDIS_URL=redis://localhost:${{ARQ_REDIS_PORT:-6379}}/{options.redis_db}
 # ARQ_QUEUE_NAME={options.queue_name}
 # ARQ_MAX_JOBS={options.max_jobs}  # that one worker runs at the same time
 # ARQ_JOB_TIMEOUT={options.job_timeout}  # seconds
+# ARQ_LOG_ARGUMENTS=true  # false: log and jobs page hide arguments and results
 # ARQ_SERIALIZER={options.serializer}  # or {other}{port if options.metrics else ""}
 # More: {options.package}/arq_settings.py"""
 

@@ -13,10 +13,7 @@ from seams import Options, Seam, UnknownShapeError, append, newline_of, undo
 COMMENT = (
     "# Password of the jobs page at /arq/, with any user name; without one, no page"
 )
-COMMENTED_OUT = (
-    "# ARQ_PAGE_PASSWORD=at-least-16-characters\n"
-    "# ARQ_PAGE_ARGUMENTS=true  # false: the page hides arguments and results"
-)
+COMMENTED_OUT = "# ARQ_PAGE_PASSWORD=at-least-16-characters"
 
 
 def lines(options: Options) -> str:
@@ -77,5 +74,5 @@ ENV = _seam(".env", _generated, r"ARQ_PAGE_PASSWORD=[\w-]{32}")
 EXAMPLE = _seam(
     ".env.example",
     lambda options: COMMENTED_OUT,
-    "\n".join(map(re.escape, COMMENTED_OUT.splitlines())),
+    re.escape(COMMENTED_OUT),
 )

@@ -170,6 +170,11 @@ class Code:
                 may have to run before what is imported: `load_dotenv()`, for one.
         """
         body = self.tree.body
+        for line in body:
+            if not isinstance(line, ast.ImportFrom) or line.names[0].name == "*":
+                continue
+            if _module_of(line) == module:
+                return self._import_with(line, name)
         imports = [
             line for line in body if isinstance(line, ast.Import | ast.ImportFrom)
         ]
@@ -192,6 +197,20 @@ class Code:
             self.insert_below(absolute[-1], "", text)
         else:
             self.insert_above(imports[0], text, "")
+
+    def _import_with(self, line: ast.ImportFrom, name: str) -> None:
+        """Add the name to those that are imported already, where isort would put it."""
+        first, last = line.names[0], line.names[-1]
+        is_vertical = first.lineno != last.lineno
+        column = b" " * first.col_offset
+        between = newline_of(self.source) + column if is_vertical else b" "
+        later = [
+            alias for alias in line.names if _isort_key(alias.name) > _isort_key(name)
+        ]
+        if later:
+            self.insert(self.start(later[0]), f"{name},{between.decode()}")
+        else:
+            self.insert(self.end(last), f",{between.decode()}{name}")
 
     def remove_import(self, module: str, name: str, *, blank: str) -> None:
         """Take the name out of `from module import name`; the line, if it is alone.
@@ -239,6 +258,11 @@ def _module_of(line: ast.stmt) -> str:
     """The dotted name after `from`; empty for a relative import, and for `import`."""
     is_absolute = isinstance(line, ast.ImportFrom) and not line.level
     return (line.module or "") if is_absolute else ""  # type: ignore[attr-defined]
+
+
+def _isort_key(name: str) -> tuple[int, str]:
+    """Constants come before classes, and those before all else."""
+    return (0 if name.isupper() else 1 if name[:1].isupper() else 2), name
 
 
 def _is_own(module: str, root: Path, new: str) -> bool:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 from arq_runtime.client.client import Client
+from asyncpg.pgproto.pgproto import UUID as DriversUUID  # type: ignore[import-untyped]
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -207,9 +208,8 @@ class Odd(tzinfo):
 
 def test_a_tests_or_drivers_own_type_will_do_if_nothing_is_lost() -> None:
     """As asyncpg's UUID, and freezegun's datetime."""
-    drivers = pytest.importorskip("asyncpg.pgproto.pgproto").UUID
     uuid = "12345678-1234-5678-1234-567812345678"
-    values = [drivers(uuid), Frozen(2026, 1, 2), datetime(2026, 1, 2, tzinfo=Odd())]
+    values = [DriversUUID(uuid), Frozen(2026, 1, 2), datetime(2026, 1, 2, tzinfo=Odd())]
     job = APP.serializer.deserialize(sent(*values))
     assert job["a"] == (UUID(uuid), datetime(2026, 1, 2), values[2])
     assert [type(value) for value in job["a"]] == [UUID, datetime, datetime]

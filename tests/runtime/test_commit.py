@@ -45,7 +45,6 @@ class User(Base):
 @contextmanager
 def postgres() -> Iterator[str]:
     """URL of a PostgreSQL of the test's own; skips it where none is installed."""
-    pytest.importorskip("asyncpg")
     # Debian has the programs beside each other, and not on the path
     found = shutil.which("initdb") or next(
         map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import redis.asyncio
 from arq_runtime import server
-from arq_runtime.client import sender
+from arq_runtime.client import line, sender
 from kit import App
 from outcomes import NAMED, Outcome, at_once, outcome, shorten
 from support import OwnRedis
@@ -138,6 +138,19 @@ async def test_calls_wait_for_a_connection_where_there_are_few(
     assert {one.text for one in await at_once(app, 2000)} == {"done"}
     assert await app.queued() == 2000
     await app.close()
+
+
+async def test_a_connection_that_was_closed_while_idle_costs_nothing(
+    own_app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by Redis' `timeout`, or a load balancer."""
+    monkeypatch.setattr(sender, "PAUSE_S", 3)
+    monkeypatch.setattr(line, "IDLE_S", 0.2)
+    app = own_app
+    await app.enqueue("count")
+    await app.redis.client_kill_filter(_type="normal", skipme=True)
+    await asyncio.sleep(0.3)
+    assert (await outcome(app.enqueue("count"))).seconds < 1.5
 
 
 async def test_a_call_is_as_slow_as_redis_and_no_slower(app: App) -> None:

@@ -27,8 +27,9 @@ def no_tracebacks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """An outage takes a line of the log."""
     caplog.set_level(logging.INFO, "arq.worker")
     yield
-    errors = [record for record in caplog.get_records("call") if record.exc_info]
-    assert all("ValueError" in record.getMessage() for record in errors), errors
+    found = [one for one in caplog.get_records("call") if one.name == "arq.worker"]
+    errors = [one.getMessage() for one in found if one.exc_info]
+    assert all("ValueError" in error for error in errors), errors
 
 
 def at(port: int, server: OwnRedis) -> str:
@@ -240,6 +241,29 @@ async def test_a_read_only_replica(
         await client.replicaof("no", "one")
         assert await running.result(10) == "a"
     assert len(notes.starts("a")) == 1
+
+
+async def test_another_server_gets_the_address_of_the_master(
+    own_app: App, own_redis: OwnRedis, notes: Notes, tmp_path: Path
+) -> None:
+    """And the connections lead to the old one still, which is a replica by now."""
+    (tmp_path / "other").mkdir()
+    other = OwnRedis(tmp_path / "other")
+    other.start()
+    new_app = App(other.url)
+    try:
+        with Proxy(own_redis.port) as proxy:
+            behind = App(at(proxy.port, own_redis))
+            async with behind.worker(job):
+                await (await own_app.enqueue("job", "before")).result(5)
+                proxy.target = other.port
+                await own_app.redis.replicaof("127.0.0.1", str(other.port))
+                after = await new_app.enqueue("job", "after")
+                assert await after.result(10) == "after"
+            await behind.close()
+    finally:
+        await new_app.close()
+        other.stop()
 
 
 async def test_a_full_redis_is_drained(own_app: App, notes: Notes) -> None:

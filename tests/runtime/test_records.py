@@ -61,6 +61,7 @@ async def test_what_is_accepted_takes_the_place_of_a_failure(app: App) -> None:
     assert found and (found.state, found.args, found.error) == (
         *("queued", ("Tuesday",), ""),
     )
+    assert not await app.failed("daily")
     assert (await app.operations.queue_stats()).failed == 0
     assert await app.operations.retry_failed() == 0
     await app.burst(daily)

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from arq_runtime.worker.job import ClaimedJob
+from arq_runtime.worker.observers.observer import Observer
 from kit import App, until
 from noting import Notes, job
 from support import OwnRedis
@@ -18,6 +20,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 Jump = Callable[[int], None]
+
+
+class Durations(Observer):
+    """How long tries took, in seconds: as metrics have it."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def ended(self, job: ClaimedJob, outcome: str, seconds: float) -> None:
+        self.found.append(seconds)
 
 
 @pytest.fixture
@@ -58,9 +70,15 @@ async def test_forward_beyond_the_leases(
 ) -> None:
     """None of the running jobs is run again, and what is queued then runs soon."""
     names = [f"j{n}" for n in range(8)]
+    durations = Durations()
     async with AsyncExitStack() as stack:
         for n in range(workers):
-            running = own_app.worker(job, max_jobs=9 // workers, ctx={"who": f"w{n}"})
+            running = own_app.worker(
+                job,
+                max_jobs=9 // workers,
+                observers=[durations],
+                ctx={"who": f"w{n}"},
+            )
             await stack.enter_async_context(running)
         for name in names:
             await own_app.enqueue(job, name, 4.0, _job_id=name)
@@ -77,6 +95,7 @@ async def test_forward_beyond_the_leases(
     assert len({event.who for event in notes.starts()}) == workers
     assert "Redis' clock went 3" in caplog.text and "forward" in caplog.text
     assert "another worker" not in caplog.text
+    assert max(durations.found) < 60
 
 
 @pytest.mark.slow

@@ -123,6 +123,23 @@ async def test_a_stop_in_the_middle_of_a_claim(
     assert len(starts) == total and set(starts.values()) == {1}
 
 
+async def test_a_stop_while_the_answer_to_a_claim_is_on_its_way(
+    own_app: App, own_redis: OwnRedis, notes: Notes
+) -> None:
+    app = own_app
+    with Proxy(own_redis.port) as proxy:
+        behind = App(own_redis.url.replace(str(own_redis.port), str(proxy.port)))
+        async with behind.worker(job):
+            proxy.latency = 0.3
+            await app.enqueue("job", "a", _job_id="a")
+            await until(lambda: app.redis.exists("arq:in-progress:a"))
+        await behind.close()
+    assert not notes.events()
+    assert not await app.redis.exists("arq:in-progress:a")
+    assert await app.redis.get("arq:retry:a") == b"0"
+    assert await app.redis.zscore(QUEUE, "a") <= await app.now()
+
+
 @pytest.mark.slow
 async def test_workers_come_and_go_under_load(
     app: App, processes: Processes, notes: Notes

@@ -26,7 +26,10 @@ class Project:
         self.counted: Counter[str] = Counter()
         self.ticks: Counter[str] = Counter()
         self.tasks = self._tasks()
-        self.options = {"cron_jobs": [self._cron()], "health_check_interval": 1}
+        self.options: dict[str, Any] = {
+            "cron_jobs": [self._cron()],
+            "health_check_interval": 1,
+        }
         self.settings = self.app.settings(*self.tasks, **self.options)
 
     def worker(self) -> AbstractAsyncContextManager[Worker]:

@@ -52,8 +52,8 @@ async def test_the_client_knows_the_tasks_of_settings(app: App) -> None:
     class Settings(app.base()):  # type: ignore[misc]
         functions: ClassVar[list[Any]] = ["noting.plain"]
 
-    Settings.functions = [*Settings.functions, blocking]
     named = await app.enqueue("noting.plain", 1)
+    Settings.functions = [*Settings.functions, blocking]
     added = await app.enqueue(blocking, 1)
     with pytest.raises(ValueError, match="no task 'other'"):
         await app.enqueue("other", 1)
@@ -148,7 +148,9 @@ async def test_a_worker_runs_in_a_loop_of_the_application(redis_url: str) -> Non
         await running
 
 
-async def test_a_cancellation_that_gets_lost(redis_url: str) -> None:
+async def test_a_cancellation_that_gets_lost(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """As asyncio.wait_for may lose it before Python 3.12."""
     started = asyncio.Event()
 
@@ -168,6 +170,7 @@ async def test_a_cancellation_that_gets_lost(redis_url: str) -> None:
     await worker.close()
     with pytest.raises(asyncio.CancelledError):
         await running
+    assert not caplog.messages
 
 
 # --- --watch --------------------------------------------------------------------------

@@ -17,7 +17,10 @@ def test_a_deployment_and_metrics_that_came_later(
     output = shop.update()
     assert (shop / "deploy/linux-server/deploy-worker.sh").is_file()
     assert "deploy.sh lacks the queue's lines" in output
-    assert (shop / "core/arq_metrics.py").is_file()
+    assert "observers = (*OBSERVERS, Metrics(settings.arq_metrics_port))" in (
+        (shop / "core/arq_worker.py").read_text()
+    )
+    assert (shop / "core/arq_runtime/worker/observers/metrics.py").is_file()
     answers = (shop / ".copier-answers.yml").read_text()
     assert "linux_server: true" in answers and "metrics: true" in answers
     shop.commit()

@@ -71,16 +71,17 @@ SHOP = textwrap.dedent("""\
         return app
     """)
 LINES = [
-    b"from core.arq_page import jobs_page",
+    b"from core.arq import jobs_page",
     b"app.include_router(jobs_page())",
 ]
 
 
 def test_the_page_comes_after_the_other_routers(options: seams.Options) -> None:
-    result, lines = added(MAIN, SHOP.encode(), options)
-    assert lines == LINES
+    result = wire.edited(SHOP.encode(), MAIN, options, mode="write")
+    assert wire.edited(result, MAIN, options, mode="write") == result
+    assert wire.edited(result, MAIN, options, mode="remove") == SHOP.encode()
     assert result.decode() == SHOP.replace(
-        "close_pool\n", "close_pool\nfrom core.arq_page import jobs_page\n"
+        "import close_pool\n", "import close_pool, jobs_page\n"
     ).replace("    )\n\n", "    )\n    app.include_router(jobs_page())\n\n")
 
 
@@ -127,14 +128,33 @@ def test_unknown_shapes_are_left_alone(body: str, options: seams.Options) -> Non
     ],
 )
 def test_the_users_own_way_is_kept(line: str, options: seams.Options) -> None:
-    text = f"from core.arq_page import jobs_page\n\napp = FastAPI()\n{line}\n".encode()
+    text = f"from core.arq import jobs_page\n\napp = FastAPI()\n{line}\n".encode()
     assert added(MAIN, text, options) == (text, [])
     with pytest.raises(UnknownShapeError):
         wire.edited(text, MAIN, options, mode="remove")
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("import A, b", "import A, b, jobs_page"),
+        ("import set_pool", "import jobs_page, set_pool"),
+        ("import (\n    b,\n    z,\n)", "import (\n    b,\n    jobs_page,\n    z,\n)"),
+        ("import (\n    a,\n    b,\n)", "import (\n    a,\n    b,\n    jobs_page,\n)"),
+        ("import b as c  # why", "import b as c, jobs_page  # why"),
+    ],
+)
+def test_an_import_of_the_module_is_shared(
+    before: str, after: str, options: seams.Options
+) -> None:
+    source = f"from core.arq {before}\n\napp = FastAPI()\n".encode()
+    result = wire.edited(source, MAIN, options, mode="write")
+    assert f"from core.arq {after}\n\n" in result.decode()
+    assert wire.edited(result, MAIN, options, mode="remove") == source
+
+
 def test_the_other_package_is_pointed_out(options: seams.Options) -> None:
-    source, _ = added(MAIN, SHOP.encode(), options)
+    source = wire.edited(SHOP.encode(), MAIN, options, mode="write")
     with pytest.raises(UnknownShapeError, match=r"imports jobs_page from core\."):
         added(MAIN, source, replace(options, package="services"))
 
@@ -184,10 +204,7 @@ def test_every_byte_of_env(source: bytes, options: seams.Options) -> None:
     result, _ = added(ENV, source, options)
     assert result.startswith(source) and PASSWORD.search(result)
     result, lines = added(EXAMPLE, source, options)
-    assert lines[-2:] == [
-        b"# ARQ_PAGE_PASSWORD=at-least-16-characters",
-        b"# ARQ_PAGE_ARGUMENTS=true  # false: the page hides arguments and results",
-    ]
+    assert lines[-1:] == [b"# ARQ_PAGE_PASSWORD=at-least-16-characters"]
 
 
 def test_two_projects_have_two_passwords(options: seams.Options) -> None:
@@ -238,7 +255,7 @@ def test_the_message_says_where_to_look(
 
 def test_without_the_page(shop: Shop) -> None:
     output = shop.copy("-d", "include_jobs_page=false")
-    assert "/arq/" not in output and "core.arq_jobs --help" in output
+    assert "/arq/" not in output and "core.arq --help" in output
     assert "jobs_page" not in (shop / "main.py").read_text()
 
 
@@ -247,8 +264,8 @@ def test_an_update_can_bring_the_page_and_take_it(shop: Shop) -> None:
     shop.copy("-d", "include_jobs_page=false")
     assert "jobs_page" not in shop.wire("check", "--no-jobs-page").stderr
     output = shop.update("-d", "include_jobs_page=true")
-    assert (shop / "core/arq_page.py").exists()
-    assert "main.py lacks the queue's lines:\n\nfrom core.arq_page import" in output
+    assert (shop / "core/arq_runtime/operate/page.py").exists()
+    assert "main.py lacks the queue's lines:\n\nfrom core.arq import" in output
     assert "ARQ_PAGE_PASSWORD=" not in output
     assert "with ARQ_PAGE_PASSWORD in .env" in output
     options = seams.Options(shop.root, "core")
@@ -256,5 +273,5 @@ def test_an_update_can_bring_the_page_and_take_it(shop: Shop) -> None:
     assert "jobs_page" not in shop.wire("check").stderr
     shop.commit()
     output = shop.update("-d", "include_jobs_page=false")
-    assert not (shop / "core/arq_static").exists()
-    assert "main.py has lines too many. Take out:\n\nfrom core.arq_page" in output
+    assert not (shop / "core/arq_runtime/operate/static").exists()
+    assert "main.py has lines too many. Take out:\n\nfrom core.arq" in output

@@ -174,7 +174,7 @@ def test_the_diff_is_small_and_reformats_nothing(shop_with_queue: Shop) -> None:
     )
     assert changed == {
         "settings.py": 4,
-        "main.py": 4,
+        "main.py": 3,
         "pyproject.toml": 1,
         ".env.example": 13,
     }
@@ -248,7 +248,7 @@ def test_the_message_names_the_real_package(shop: Shop) -> None:
     output = shop.copy("-d", "package=services", "-d", "include_jobs_page=no")
     assert "uv run arq services.tasks.WorkerSettings" in output
     assert "from services.arq import enqueue" in output
-    assert "uv run python -m services.arq_jobs --help" in output
+    assert "uv run python -m services.arq --help" in output
 
 
 def test_trust_is_asked_for(shop: Shop, tmp_path: Path) -> None:

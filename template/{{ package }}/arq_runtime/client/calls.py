@@ -136,6 +136,8 @@ def _content(
 def _pack(
     name: str, parameters: Parameters, parameter: str, argument: str, value: Any
 ) -> Any:
+    if parameter not in ("", parameters.rest, parameters.others):
+        argument = parameter
     if (
         parameters.unresolved
         and parameter in parameters.unresolved
@@ -150,8 +152,6 @@ def _pack(
         parameters.check(parameter, value)
         return pack(value, loose=parameters.is_typed(parameter))
     except TypeError as exc:
-        if parameter not in ("", parameters.rest, parameters.others):
-            argument = parameter
         raise TypeError(f"{name}: argument {argument!r}: {exc}") from None
 
 

@@ -1,5 +1,6 @@
-"""One connection, kept from call to call: taking it from the pool costs as much again."""
+"""A connection that is kept from call to call: taking one costs as much again."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,10 @@ from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from ..scripts import Script
 
+#: After so many seconds without a call, the connection may have been closed: the pool
+#: looks when it hands one out.
+IDLE_S = 1.0
+
 
 class Line:
     """Runs scripts over one connection of a pool, one at a time."""
@@ -15,6 +20,8 @@ class Line:
     def __init__(self, redis: ArqRedis) -> None:
         self._pool = redis.connection_pool
         self._connection: Any = None
+        self._used_at = 0.0
+        self._loop = asyncio.get_running_loop()
 
     async def run(
         self, script: Script, keys: Sequence[str | bytes], values: Sequence[Any]
@@ -26,6 +33,9 @@ class Line:
         Raises:
             redis.exceptions.RedisError, OSError: As redis-py.
         """
+        if self._connection and self._loop.time() - self._used_at > IDLE_S:
+            idle, self._connection = self._connection, None
+            await self._pool.release(idle)
         if self._connection is None:
             self._connection = await _take(self._pool)
         connection = self._connection
@@ -44,6 +54,7 @@ class Line:
         async def drop(_: BaseException) -> None:
             await connection.disconnect(nowait=True)
 
+        self._used_at = self._loop.time()
         try:
             return await connection.retry.call_with_retry(run, drop)
         except BaseException as exc:

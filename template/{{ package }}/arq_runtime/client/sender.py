@@ -35,6 +35,12 @@ from .line import Line
 #: What goes together at most: jobs, and bytes unless one job alone has more.
 BATCH_JOBS, BATCH_BYTES = 1000, 1 << 20
 
+#: Of no more than so many, none is kept from call to call: others need them, too.
+FEW_CONNECTIONS = 50
+
+#: What runs a script: takes it, its keys and its values.
+Run = Callable[..., Awaitable[bytes]]
+
 _ENQUEUE = script("enqueue")
 _SKIPPED = (b"", "", 0, 0, 0, b"")
 
@@ -59,7 +65,9 @@ class Sender:
         self._name = queue.name
         self._server: Server = queue.server
         self._pool = pool
-        self._line = Line(pool.redis)
+        self._run: Run = partial(run_script, pool.redis)
+        if pool.redis.connection_pool.max_connections > FEW_CONNECTIONS:
+            self._run = Line(pool.redis).run
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Request] = deque()
         self._sending: asyncio.Task[None] | None = None
@@ -103,7 +111,7 @@ class Sender:
             while self._waiting:
                 together = self._next()
                 try:
-                    await self._deliver(together, self._line.run)
+                    await self._deliver(together, self._run)
                 except BaseException as exc:  # whatever it is, nobody is left waiting
                     _fail([*together, *self._waiting], exc)
                     self._waiting.clear()
@@ -139,9 +147,7 @@ class Sender:
             self._waiting.popleft()
         return together
 
-    async def _deliver(
-        self, together: list[_Request], run: Callable[..., Awaitable[bytes]]
-    ) -> None:
+    async def _deliver(self, together: list[_Request], run: Run) -> None:
         """Send until there is an answer, or nobody waits for it any more."""
         token = SENT + token_hex(16)
         keys = [self._name, self._name + FAILED, self._name + WAKE, token]

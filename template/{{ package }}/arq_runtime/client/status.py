@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from typing import Any
 
 from arq import ArqRedis
@@ -146,10 +147,17 @@ class Lookup:
         return bool(await server.call(ArqRedis.delete, result_key_prefix + job_id))
 
 
+def _keep_ms(settings: type = object) -> int:
+    """For how many milliseconds a queue's results are kept: 0 not, -1 for ever."""
+    seconds = getattr(settings, "keep_result", 3600)
+    if seconds == math.inf or getattr(settings, "keep_result_forever", False):
+        return -1
+    return to_ms(seconds) or 0
+
+
 def _cancelled(queue: Queue, job_id: str, content: bytes) -> tuple[bytes, int]:
-    """The result of a job that is aborted before it runs; how many ms to keep it."""
-    settings_classes = queue.settings_classes or [object]
-    keep = to_ms(getattr(settings_classes[0], "keep_result", 3600)) or 0
+    """The result of a job that is aborted before it runs; how long to keep it."""
+    keep = _keep_ms(*queue.settings_classes[:1])
     now = timestamp_ms()
     try:
         job = queue.serializer.deserialize(content)

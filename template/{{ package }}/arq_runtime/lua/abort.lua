@@ -3,6 +3,7 @@
 --
 -- KEYS: queues in which it may be
 -- ARGV: id; the job, as it was read; its result; for how long that is kept, in ms
+--       (0 not at all, -1 for ever)
 -- Reply: gone, changed (since it was read), aborted or marked
 local id, content, cancelled, keep = unpack(ARGV)
 local found = redis.call('get', job .. id)
@@ -16,7 +17,10 @@ if redis.call('exists', in_progress .. id) == 0 then
     if redis.call('zrem', queue, id) == 1 then
       redis.call('del', job .. id, retry .. id)
       redis.call('zrem', aborts, id)
-      if keep ~= '0' then redis.call('set', result .. id, cancelled, 'PX', keep) end
+      if keep ~= '0' then 
+        redis.call('set', result .. id, cancelled,
+          unpack(keep == '-1' and {} or {'PX', keep}))
+      end
       redis.pcall('publish', done .. id, '')
       return 'aborted'
     end

@@ -45,7 +45,7 @@ class ClaimedJob:
     is_ending: bool = False
     """Is its end on the way to Redis?"""
     again: "ClaimedJob | None" = None
-    """The same job, claimed meanwhile: for its next try, or as Redis forgot the lease."""
+    """The same job, claimed meanwhile: its next try, or Redis forgot the lease."""
     enqueue_ms: int = 0
     start_ms: int = 0
     function: Function | CronJob | None = None

@@ -14,7 +14,7 @@ from uuid import uuid4
 import arq.worker
 from arq.connections import log_redis_info
 from arq.typing import SecondsTimedelta
-from arq.utils import to_seconds
+from arq.utils import timestamp_ms, to_seconds
 from redis.exceptions import RedisError, ResponseError
 
 from ..connection import connect
@@ -69,8 +69,6 @@ class Loop(arq.worker.Worker):
         self.threads = Threads(options.get("max_jobs", 10), self._wake.set)
         tasks = [self.threads.as_coroutine(task) for task in functions]
         super().__init__(tasks, **options)
-        if self.keep_result_s == float("inf"):
-            self.keep_result_forever = True
         self.retry_delay_s = to_seconds(retry_delay) or 0
         self.on_failure = on_failure
         self.log_arguments = log_arguments
@@ -160,6 +158,14 @@ class Loop(arq.worker.Worker):
             redis.exceptions.RedisError, OSError: In burst mode, when Redis is away.
         """
         self._open()
+        self._tick(self.loop.time())
+        try:
+            await self._work()
+        finally:
+            self._ticking.cancel()
+            self._life_sign.delete()
+
+    async def _work(self) -> None:
         names = ", ".join(self.functions)
         logger.info("Starting worker for %d functions: %s", len(self.functions), names)
         async with asyncio.timeout(3 if self.burst else None):
@@ -171,7 +177,6 @@ class Loop(arq.worker.Worker):
         listener = self.loop.create_task(
             listen(self.pool, self.queue_name, lambda: self._free() > 0, self._wake)
         )
-        self._tick(self.loop.time())
         try:
             while not is_cancelled():
                 await self._wait_out(self._poll_iteration)
@@ -180,8 +185,6 @@ class Loop(arq.worker.Worker):
                 await self._idle()
             raise asyncio.CancelledError
         finally:
-            self._ticking.cancel()
-            self._life_sign.delete()
             while not listener.done():
                 listener.cancel()
                 await asyncio.wait([listener], timeout=1)
@@ -193,7 +196,7 @@ class Loop(arq.worker.Worker):
         await self.leases.ask_time()
         with contextlib.suppress(ResponseError):
             if (await self.pool.info("server")).get("redis_mode") == "cluster":
-                text = "it is a cluster, which this queue does not use"
+                text = "it is a cluster: use a Redis that is none"
                 raise HopelessError(self.outages.reason(RedisError(text)))
         self.started_ms = self.leases.now_ms()
         with contextlib.suppress(ResponseError):  # not every server has or allows INFO
@@ -303,7 +306,7 @@ class Loop(arq.worker.Worker):
             self.observers.tell("failed", job, end.error)
             await self.runner.call_hook(self.on_failure, job, ctx, end.error)
         outcome = "lost" if answer == LOST else end.outcome
-        seconds = (self.leases.now_ms() - job.start_ms) / 1000
+        seconds = (timestamp_ms() - job.start_ms) / 1000
         self.observers.tell("ended", job, outcome, seconds)
         await self.runner.call_hook(self.after_job_end, job, ctx)
 

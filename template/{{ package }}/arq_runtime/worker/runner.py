@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import pickle
 import random
 import traceback
@@ -329,6 +330,7 @@ class Runner:
             forever = function.keep_result_forever
         if function and function.keep_result_s is not None:
             seconds = function.keep_result_s
+        forever = forever or seconds == math.inf
         if forever or seconds > 0:
             is_success = outcome == "complete"
             end.result = self._result(job, result, is_success=is_success)

@@ -4,10 +4,12 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from arq import cron
+from arq.cron import CronJob
 from arq_runtime.worker.job import Context
 from kit import QUEUE, App
 from noting import Notes, job
@@ -107,3 +109,30 @@ async def test_each_tick_once_over_three_workers(app: App) -> None:
         assert set(expected) <= times.keys(), times
         assert set(times.values()) == {1}, times
         assert max(delay for _, delay in runs[poll]) < poll + 1, runs[poll]
+
+
+async def test_a_worker_that_is_late_enqueues_no_tick_that_has_run(app: App) -> None:
+    runs: list[int] = []
+
+    async def tick(ctx: Context) -> None:
+        runs.append(int(ctx["job_id"].rpartition(":")[2]))
+
+    def cron_jobs() -> list[CronJob]:
+        return [cron(tick, name="tick", second={*range(60)}, keep_result=0)]
+
+    async with (
+        app.worker(cron_jobs=cron_jobs()),
+        app.worker(cron_jobs=cron_jobs()) as late,
+    ):
+        await until(lambda: runs)
+        await until(lambda: is_drained_of(app, runs[0]))
+        due = datetime.fromtimestamp(runs[0] / 1000, UTC)
+        late.cron_jobs[0].next_run = due
+        await late.run_cron(due, 0.5)
+        await until(lambda: len(runs) > 1)
+    assert set(Counter(runs).values()) == {1}
+
+
+async def is_drained_of(app: App, due_ms: int) -> bool:
+    """Has the run that was due then ended?"""
+    return not await app.redis.keys(f"arq:job:*:{due_ms}")

@@ -48,7 +48,9 @@ _SKIPPED = (b"", "", 0, 0, 0, b"")
 class _Request:
     """Jobs that one caller waits to have queued, all of them or none."""
 
-    __slots__ = ("answer", "calls", "size")
+    __slots__ = ("answer", "calls", "size", "timer")
+
+    timer: asyncio.TimerHandle
 
     def __init__(
         self, calls: Sequence[Call], size: int, answer: asyncio.Future[bytes]
@@ -73,6 +75,7 @@ class Sender:
         self._sending: asyncio.Task[None] | None = None
         self._large = asyncio.Lock()
         self._sending_large: set[asyncio.Task[None]] = set()
+        self._attempt_began: float | None = None
 
     async def send(self, calls: Sequence[Call]) -> bytes:
         """Queue jobs: at most BATCH_JOBS of them, or BATCH_BYTES.
@@ -96,11 +99,20 @@ class Sender:
             if self._sending is None:
                 # Not in the caller's context: what is sent is not its alone.
                 self._sending = self._loop.create_task(self._send(), context=Context())
-        too_late = self._loop.call_later(DEADLINE_S, self._give_up, answer)
+        request.timer = self._loop.call_later(DEADLINE_S, self._is_due, request)
         try:
             return await answer
         finally:
-            too_late.cancel()
+            request.timer.cancel()
+
+    def _is_due(self, request: _Request) -> None:
+        """A call has waited for long enough, unless that was for this loop alone."""
+        began = self._attempt_began
+        is_silent = began is not None and self._loop.time() - began > ATTEMPT_S
+        if is_silent or self._pool.trouble is not None:
+            self._give_up(request.answer)
+        else:
+            request.timer = self._loop.call_later(0.5, self._is_due, request)
 
     def _give_up(self, answer: asyncio.Future[bytes]) -> None:
         if not answer.done():
@@ -160,6 +172,7 @@ class Sender:
                 for call in request.calls:
                     values += call if is_wanted else _SKIPPED
             patience = ATTEMPT_S if size < BATCH_BYTES // 16 else DEADLINE_S
+            self._attempt_began = self._loop.time()
             try:
                 async with asyncio.timeout(patience):
                     reply = await run(_ENQUEUE, keys, values)
@@ -174,6 +187,8 @@ class Sender:
             else:
                 self._pool.trouble = None
                 return _answer(together, reply)
+            finally:
+                self._attempt_began = None
 
     def _give_all_up(self, together: list[_Request]) -> None:
         for request in together:

@@ -17,7 +17,7 @@ if redis.call('exists', in_progress .. id) == 0 then
     if redis.call('zrem', queue, id) == 1 then
       redis.call('del', job .. id, retry .. id)
       redis.call('zrem', aborts, id)
-      if keep ~= '0' then 
+      if keep ~= '0' then
         redis.call('set', result .. id, cancelled,
           unpack(keep == '-1' and {} or {'PX', keep}))
       end

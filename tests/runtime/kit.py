@@ -16,11 +16,7 @@ from arq_runtime.client.client import Client
 from arq_runtime.client.job import Job
 from arq_runtime.client.status import Lookup
 from arq_runtime.connection import connect, parse_redis_url
-
-try:
-    from arq_runtime.operate.jobs import Operations
-except ImportError:
-    Operations = lambda q: None
+from arq_runtime.operate.jobs import Operations
 from arq_runtime.queue import Queue, Queues
 from arq_runtime.serializer import Serializer
 from arq_runtime.server import Server

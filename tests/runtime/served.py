@@ -6,7 +6,8 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from arq_runtime.server import QueueUnavailableError
+from fastapi import FastAPI, HTTPException
 from kit import App
 
 app = App(os.environ["ARQ_REDIS_URL"])
@@ -32,5 +33,8 @@ web = FastAPI(lifespan=lifespan)
 
 @web.post("/count")
 async def route() -> int:
-    await app.enqueue("count", name=str(os.getpid()))
+    try:
+        await app.enqueue("count", name=str(os.getpid()))
+    except QueueUnavailableError as exc:
+        raise HTTPException(503, str(exc)) from exc
     return os.getpid()

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -65,7 +66,7 @@ def test_jobs_of_any_hour_take_no_notice_of_the_clocks(name: str) -> None:
         )
         local = [due.astimezone(zone) for due in half]
         assert all(due.minute in (0, 30) for due in local)
-        gaps = {later - sooner for sooner, later in zip(half, half[1:], strict=False)}
+        gaps = {later - sooner for sooner, later in pairwise(half)}
         assert gaps == {timedelta(minutes=30)}
 
 

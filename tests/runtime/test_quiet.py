@@ -11,7 +11,7 @@ import pytest
 from arq import cron
 from arq.cron import CronJob
 from arq_runtime.worker.job import Context
-from kit import QUEUE, App
+from kit import QUEUE, App, until
 from noting import Notes, job
 from test_lease import arq_worker
 

@@ -70,9 +70,8 @@ async def test_2000_calls_at_once_from_far_away(line: tuple[App, Proxy]) -> None
 
 
 @pytest.mark.slow
-async def test_40000_calls_at_once(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they need is the processor's time: of that, others may take their share."""
-    shorten(monkeypatch, deadline=60, attempt=60)
+async def test_40000_calls_at_once(app: App) -> None:
+    """Also where the loop itself takes longer than a call may."""
     jobs = await asyncio.gather(*[app.enqueue("count") for _ in range(40_000)])
     assert len({job.job_id for job in jobs}) == await app.queued() == 40_000
 

@@ -48,9 +48,9 @@ _SKIPPED = (b"", "", 0, 0, 0, b"")
 class _Request:
     """Jobs that one caller waits to have queued, all of them or none."""
 
-    __slots__ = ("answer", "calls", "size", "timer")
+    __slots__ = ("answer", "calls", "due", "size")
 
-    timer: asyncio.TimerHandle
+    due: float
 
     def __init__(
         self, calls: Sequence[Call], size: int, answer: asyncio.Future[bytes]
@@ -76,6 +76,8 @@ class Sender:
         self._large = asyncio.Lock()
         self._sending_large: set[asyncio.Task[None]] = set()
         self._attempt_began: float | None = None
+        self._unanswered: deque[_Request] = deque()  # by when they are due
+        self._timer: asyncio.TimerHandle | None = None
 
     async def send(self, calls: Sequence[Call]) -> bytes:
         """Queue jobs: at most BATCH_JOBS of them, or BATCH_BYTES.
@@ -99,20 +101,27 @@ class Sender:
             if self._sending is None:
                 # Not in the caller's context: what is sent is not its alone.
                 self._sending = self._loop.create_task(self._send(), context=Context())
-        request.timer = self._loop.call_later(DEADLINE_S, self._is_due, request)
+        request.due = self._loop.time() + DEADLINE_S
+        self._unanswered.append(request)
+        if self._timer is None:
+            self._timer = self._loop.call_at(request.due, self._give_up_due)
         try:
             return await answer
         finally:
-            request.timer.cancel()
+            while self._unanswered and self._unanswered[0].answer.done():
+                self._unanswered.popleft()
 
-    def _is_due(self, request: _Request) -> None:
-        """A call has waited for long enough, unless that was for this loop alone."""
-        began = self._attempt_began
-        is_silent = began is not None and self._loop.time() - began > ATTEMPT_S
+    def _give_up_due(self) -> None:
+        """Give calls up that have waited for long enough, but not for this loop alone."""
+        now, began = self._loop.time(), self._attempt_began
+        is_silent = began is not None and now - began > ATTEMPT_S
         if is_silent or self._pool.trouble is not None:
-            self._give_up(request.answer)
-        else:
-            request.timer = self._loop.call_later(0.5, self._is_due, request)
+            while self._unanswered and self._unanswered[0].due <= now:
+                self._give_up(self._unanswered.popleft().answer)
+        self._timer = None
+        if self._unanswered:
+            again_at = max(self._unanswered[0].due, now + PAUSE_S)
+            self._timer = self._loop.call_at(again_at, self._give_up_due)
 
     def _give_up(self, answer: asyncio.Future[bytes]) -> None:
         if not answer.done():

@@ -80,6 +80,7 @@ async def test_a_worker_that_has_not_found_redis_yet_is_alive(
     await until(lambda: not ready())
 
 
+@pytest.mark.slow
 async def test_a_blocked_event_loop_is_not_alive(
     app: App, processes: Processes, notes: Notes
 ) -> None:
@@ -90,6 +91,7 @@ async def test_a_blocked_event_loop_is_not_alive(
     assert f"worker {worker.pid} has given no sign of life for" in live()
 
 
+@pytest.mark.slow
 async def test_two_workers_of_a_host(processes: Processes, tmp_path: Path) -> None:
     """That one is killed does not make the other unhealthy; that it hangs does."""
     first, second = [await processes.start() for _ in range(2)]

@@ -1,12 +1,12 @@
 """Cron runs for which no worker was there: made up for once, if that is asked for."""
 
 import asyncio
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from arq import cron
+from arq_runtime.operate.command import print_stats
 from arq_runtime.worker.cron import Schedule
 from arq_runtime.worker.job import Context
 from kit import QUEUE, App, until
@@ -103,16 +103,27 @@ async def test_a_pause_over_the_minute(app: App) -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_the_last_run_is_kept(app: App, notes: Notes, fails: bool) -> None:
+async def test_the_last_run_is_kept(
+    app: App, notes: Notes, capsys: pytest.CaptureFixture[str], fails: bool
+) -> None:
     """When, and how it ended; though a cron job keeps no result."""
     jobs: list[Any] = [cron(nightly, hour=2, run_at_startup=True)]
     async with app.worker(cron_jobs=jobs, ctx={"fails": fails}):
         await until(lambda: app.redis.hexists(f"{QUEUE}:crons", "cron:nightly:last"))
-    stored = await app.redis.hget(f"{QUEUE}:crons", "cron:nightly:last")
-    last = json.loads(stored)
-    assert last["job_id"] == notes.starts()[0].name
-    assert last["outcome"] == ("failed" if fails else "complete")
-    assert last["started"] <= last["finished"] <= await app.now()
+        stats = await app.operations.queue_stats()
+    last = stats.last_runs["cron:nightly"]
+    assert last.job_id == notes.starts()[0].name
+    assert last.outcome == ("failed" if fails else "complete")
+    assert last.started <= last.finished
+    assert last.finished.timestamp() * 1000 <= await app.now()
+    print_stats(stats)
+    [line] = [it for it in capsys.readouterr().out.splitlines() if "nightly" in it]
+    assert line.endswith(f"; last 0 s ago: {last.outcome}")
+
+
+async def test_what_others_have_left_does_not_hide_the_queue(app: App) -> None:
+    await app.redis.set(f"{QUEUE}:crons", "no hash")
+    assert (await app.operations.queue_stats()).last_runs == {}
 
 
 async def test_a_worker_makes_up_for_it(app: App, notes: Notes) -> None:

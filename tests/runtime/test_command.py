@@ -37,7 +37,7 @@ def run(redis_url: str) -> Run:
 async def test_it_shows_and_acts(app: App, run: Run) -> None:
     bad = "bad" * 20
     async with app.worker(*TASKS, **OPTIONS):
-        await app.enqueue("fail", text="\x1b[31m" + "x" * 300, _job_id=bad)
+        await app.enqueue("fail", text="\x1b]0;a title\x07" + "x" * 300, _job_id=bad)
         await app.enqueue("fine", _job_id="later", _defer_by=3600)
         await has_failed(app, bad)
         await until(lambda: app.redis.exists(f"{QUEUE}:workers"))

@@ -55,6 +55,7 @@ KINDS = [
     "failed",
     "unknown",
 ]
+COMMANDS = ["set", "rpush", "hset", "sadd", "zadd"]
 values = st.one_of(
     st.tuples(st.just("set"), st.binary(max_size=12)),
     st.tuples(st.just("set"), st.integers(-5, 5).map(lambda n: str(n).encode())),
@@ -138,6 +139,20 @@ async def test_a_key_of_the_queue_is_of_another_type(
     if key == QUEUE:
         await until(lambda: "WRONGTYPE" in caplog.text)
     await app.redis.delete(key)
+    assert await (await app.enqueue(plain, 1)).result(5) == 1
+
+
+async def test_a_key_of_a_job_is_of_another_type(app: App, worker: Worker) -> None:
+    names = [f"{kind} {command}" for kind in KINDS for command in COMMANDS]
+    for name in names:
+        kind, _, command = name.partition(" ")
+        await write(app, f"arq:{kind}:{name}", command, b"1")
+        if kind != "job":
+            await app.redis.set(f"arq:job:{name}", GOOD)
+    due = await app.now()
+    await app.redis.zadd(QUEUE, dict.fromkeys(names, due))
+    await app.redis.publish(f"{QUEUE}:wake", "")
+    await until(lambda: none_is_due(app))
     assert await (await app.enqueue(plain, 1)).result(5) == 1
 
 

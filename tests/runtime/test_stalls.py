@@ -88,7 +88,7 @@ async def stalled(
 
 @pytest.mark.parametrize(
     ("seconds", "latency", "rate"),
-    [(2, 0.0005, 1000), (10, 0.05, 200), (30, 0.01, 50)],
+    [(2, 0.0005, 1000), (10, 0.05, 200)],
 )
 async def test_bare(
     own_redis: OwnRedis, seconds: float, latency: float, rate: float
@@ -143,4 +143,4 @@ async def ask_all_the_time(port: int, proxy: Proxy) -> None:
         is_done = head.startswith(b"HTTP/1.1 200 ")
         return "done" if is_done else json.loads(body)["detail"]
 
-    await stalled(call, proxy, 7, 50)
+    await stalled(call, proxy, 6, 50)

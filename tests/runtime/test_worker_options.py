@@ -64,6 +64,13 @@ async def test_several_workers_enqueue_a_cron_job_once(app: App) -> None:
     assert all(job_id.startswith(f"{QUEUE}:often:") for job_id in runs)
 
 
+async def test_a_worker_that_was_never_started_can_be_closed(app: App) -> None:
+    pool = (await app.server.pool()).redis
+    worker = Worker([add], redis_pool=pool, queue_name=QUEUE, handle_signals=False)
+    await worker.close()
+    await Worker([add], redis_settings=app.redis_settings).close()
+
+
 def test_settings_can_be_a_dict_or_a_plain_class() -> None:
     class Plain:
         functions = (add,)

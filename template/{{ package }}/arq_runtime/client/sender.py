@@ -110,9 +110,12 @@ class Sender:
         finally:
             while self._unanswered and self._unanswered[0].answer.done():
                 self._unanswered.popleft()
+            if self._timer is not None and not self._unanswered:
+                self._timer.cancel()
+                self._timer = None
 
     def _give_up_due(self) -> None:
-        """Give calls up that have waited for long enough, but not for this loop alone."""
+        """Give up calls that have waited for long enough, and not for this loop alone."""
         now, began = self._loop.time(), self._attempt_began
         is_silent = began is not None and now - began > ATTEMPT_S
         if is_silent or self._pool.trouble is not None:

@@ -3,7 +3,8 @@
 -- KEYS: queue, workers, failed set, paused flag
 -- ARGV: what a worker's key begins with; how many jobs to look at, at most
 -- Reply: queued, deferred, running, failed; for how many ms the oldest queued one has
---        waited; is it paused; what each worker says of itself, in JSON
+--        waited; is it paused; what each worker says of itself, in JSON;
+--        what is kept of cron jobs, by name and what it is
 local paused = KEYS[4]
 local function look(...)
   local running, oldest, found = 0, now, redis.call(...)
@@ -20,6 +21,7 @@ local ahead = look('zrevrangebyscore', queue, now + lease, '(' .. exact_now,
   'WITHSCORES', 'LIMIT', 0, most)
 local behind, oldest = look('zrangebyscore', queue, '-inf', exact_now, 'WITHSCORES',
   'LIMIT', 0, most / 10)
+local crons = redis.pcall('hgetall', queue .. ':crons')
 local due = redis.call('zcount', queue, '-inf', exact_now)
 return {
   due - behind,
@@ -29,4 +31,5 @@ return {
   now - oldest,
   redis.call('exists', paused),
   records,
+  crons.err and {} or crons,
 }

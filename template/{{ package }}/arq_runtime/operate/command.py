@@ -73,7 +73,9 @@ def print_stats(stats: QueueStats) -> None:
         )
     cron = {name: at for worker in stats.workers for name, at in worker.cron.items()}
     for name, at in sorted(cron.items(), key=lambda job: job[1]):
-        click.echo(f"  {plain(name)} {when(at)}, at {iso(at)}")
+        last = stats.last_runs.get(name)
+        said = f"; last {when(last.finished)}: {last.outcome}" if last else ""
+        click.echo(f"  {plain(name)} {when(at)}, at {iso(at)}{said}")
 
 
 def print_job(job: JobInfo) -> None:

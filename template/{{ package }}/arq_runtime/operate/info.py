@@ -71,6 +71,17 @@ class WorkerInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LastRun:
+    """The last run of a cron job that has ended."""
+
+    job_id: str
+    outcome: str
+    """"complete", "failed", "timeout", "aborted", ..."""
+    started: datetime
+    finished: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class QueueStats:
     """How a queue does."""
 
@@ -83,6 +94,8 @@ class QueueStats:
     """Seconds that the oldest of the queued jobs has waited; 0 when there is none."""
     paused: bool
     workers: list[WorkerInfo]
+    last_runs: dict[str, LastRun]
+    """Of cron jobs, by their names."""
 
 
 def shown_id(job_id: bytes) -> str:
@@ -110,6 +123,21 @@ def worker_info(record: bytes) -> WorkerInfo:
         since=ms_to_datetime(about["since"]),
         cron={job["name"]: ms_to_datetime(job["next"]) for job in about["cron"]},
     )
+
+
+def last_runs(found: list[bytes]) -> dict[str, LastRun]:
+    """The last runs of cron jobs, of what Redis has by field and value."""
+    runs = {}
+    for name, record in zip(found[::2], found[1::2], strict=False):
+        if name.endswith(b":last"):
+            run = json.loads(record)
+            runs[name.removesuffix(b":last").decode()] = LastRun(
+                job_id=run["job_id"],
+                outcome=run["outcome"],
+                started=ms_to_datetime(run["started"]),
+                finished=ms_to_datetime(run["finished"]),
+            )
+    return runs
 
 
 def job_info(

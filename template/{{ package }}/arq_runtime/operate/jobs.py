@@ -31,7 +31,15 @@ from ..keys import (
 )
 from ..queue import Queue, Queues
 from ..scripts import run_script, script
-from .info import JobInfo, QueueStats, State, job_info, stored_ids, worker_info
+from .info import (
+    JobInfo,
+    QueueStats,
+    State,
+    job_info,
+    last_runs,
+    stored_ids,
+    worker_info,
+)
 
 #: Lists end here, and no script looks at more jobs: Redis does nothing else meanwhile.
 MOST = 10_000
@@ -101,6 +109,7 @@ class Operations:
             oldest=counts[4] / 1000,
             paused=bool(counts[5]),
             workers=[worker_info(record) for record in counts[6]],
+            last_runs=last_runs(counts[7]),
         )
 
     async def list_jobs(

@@ -204,10 +204,17 @@ function showQueue(stats) {
   fillList(byId("workers"), stats.workers.map(workerCard), "No worker is alive.");
   const cron = new Map(stats.workers.flatMap((worker) => Object.entries(worker.cron)));
   const byTime = [...cron].sort((a, b) => a[1] - b[1]);
-  const rows = byTime.map(([name, at]) => element("li", {}, words(name), time(at)));
+  const rows = byTime.map(([name, at]) =>
+    element("li", {}, words(name), time(at), lastRun(stats.last_runs[name])));
   fillList(byId("cron"), rows, "None.");
   const tasks = new Set(stats.workers.flatMap((worker) => worker.tasks));
   fill(byId("tasks"), [...tasks].sort().map((task) => new Option(task)));
+}
+
+function lastRun(run) {
+  if (!run) return "";
+  return element("span", { className: "quiet" },
+    `last: ${run.outcome} `, time(run.finished));
 }
 
 function fillList(list, rows, none) {

@@ -6,7 +6,7 @@ A job's way: this loop -> Leases.claim -> Runner.run -> the task -> Ends.finish.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC
 from typing import Any
 from uuid import uuid4
@@ -47,6 +47,7 @@ class Loop(arq.worker.Worker):
         on_failure: Called as `on_failure(ctx, exc)` once a job has failed for good.
         log_arguments: Whether the log shows the arguments of jobs.
         observers: What watches the jobs.
+        relay: Moves the outbox to Redis: with False until cancelled, with True once.
         options: As arq.Worker.
     """
 
@@ -61,6 +62,7 @@ class Loop(arq.worker.Worker):
         on_failure: FailureHook | None = None,
         log_arguments: bool = True,
         observers: Sequence[Observer] = (),
+        relay: Callable[[bool], Coroutine[Any, Any, None]] | None = None,
         **options: Any,
     ) -> None:
         self.is_open = False
@@ -73,6 +75,7 @@ class Loop(arq.worker.Worker):
         self.on_failure = on_failure
         self.log_arguments = log_arguments
         self.observers = Observers(observers)
+        self.relay = relay
         self.started_ms = 0
         self.keep_failed_s = to_seconds(keep_failed) or 0
         self.worker_id = uuid4().hex
@@ -174,9 +177,14 @@ class Loop(arq.worker.Worker):
         self.observers.tell("started", self.queue_name, [*self.functions])
         if self.on_startup:
             await self.on_startup(self.ctx)
-        listener = self.loop.create_task(
-            listen(self.pool, self.queue_name, lambda: self._free() > 0, self._wake)
+        listener = listen(
+            self.pool, self.queue_name, lambda: self._free() > 0, self._wake
         )
+        beside = [self.loop.create_task(listener)]
+        if self.relay:
+            beside.append(self.loop.create_task(self.relay(self.burst)))
+            if self.burst:
+                await beside[-1]
         try:
             while not is_cancelled():
                 await self._wait_out(self._poll_iteration)
@@ -185,9 +193,10 @@ class Loop(arq.worker.Worker):
                 await self._idle()
             raise asyncio.CancelledError
         finally:
-            while not listener.done():
-                listener.cancel()
-                await asyncio.wait([listener], timeout=1)
+            while running := [task for task in beside if not task.done()]:
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running, timeout=1)
 
     async def _wait_out(self, step: Any) -> None:
         await self.outages.wait_out(self.pool, step, is_first=self.leases.is_new)

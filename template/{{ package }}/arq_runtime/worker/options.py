@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, tzinfo
 from typing import Any, ClassVar
 
@@ -107,6 +107,8 @@ class WorkerOptions:
     health_check_key: ClassVar[str]
     #: What watches the jobs: logs, traces, errors, metrics.
     observers: ClassVar[Sequence[Observer]] = OBSERVERS
+    #: Moves the outbox to Redis, where the project has one.
+    relay: ClassVar[Callable[[bool], Coroutine[Any, Any, None]] | None] = None
     configure_logging: ClassVar[Callable[[bool], None] | None] = None
 
     #: The project's queues; a subclass that has tasks is among them.

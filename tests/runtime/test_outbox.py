@@ -203,6 +203,19 @@ class Dying(Client):
         raise KilledError
 
 
+class Overtaken(Client):
+    """While it sends first, others move the same jobs, and there is a new one."""
+
+    others: list[Database]
+
+    async def send(self, queue: Queue, calls: Sequence[Call]) -> Any:
+        await super().send(queue, calls)
+        if self.others:
+            other = self.others.pop()
+            await other.outbox.move()
+            await other.order(2)
+
+
 class Hanging(Client):
     """Sends nothing, and never returns."""
 
@@ -226,6 +239,21 @@ async def test_a_relay_that_dies_between_redis_and_the_database(
     assert len(notes.starts()) == 1
     assert await database.waiting() == 0
     await dying.engine.dispose()
+
+
+async def test_a_relay_that_is_overtaken_deletes_no_other_job(
+    app: App, database: Database, database_at: str, notes: Notes
+) -> None:
+    """SQLite would give the id of a deleted row to the next one."""
+    client = Overtaken(app.queues)
+    client.others = [database]
+    overtaken = Database(app, database_at, client)
+    await database.order(1)
+    await overtaken.outbox.move()
+    await database.outbox.move()
+    await app.burst(job)
+    assert sorted(event.name for event in notes.starts()) == ["1", "2"]
+    await overtaken.engine.dispose()
 
 
 async def test_a_relay_that_hangs_lets_go(

@@ -57,6 +57,8 @@ def outbox_table(metadata: MetaData) -> Table:
         Column("due", BigInteger, nullable=False),  # since 1970; 0 for at once
         Column("expires", BigInteger, nullable=False),  # since 1970
         Column("content", LargeBinary, nullable=False),
+        # Or the next row gets the id of one that two relays are about to delete.
+        sqlite_autoincrement=True,
         keep_existing=True,  # `python -m core.arq` is core/arq.py twice
     )
 

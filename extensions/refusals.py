@@ -215,6 +215,13 @@ def _refusal(project: Project, conf: Any) -> str:
             "include_compose_worker: there is no Compose file to add the worker to. "
             "Add one, or answer no."
         )
+    if _as_bool(data.get("include_outbox")) and not _as_bool(
+        data.get("database", project.database)
+    ):
+        return (
+            "include_outbox: there is no db/database.py of Paxx's to keep jobs in. "
+            "Add one, or answer no."
+        )
     if project.old_queue and not (conf["overwrite"] or sys.stdin.isatty()):
         return (
             f"{project.old_queue}/arq.py is there already: add --overwrite to "
@@ -335,6 +342,7 @@ RULES = {
     "include_cron_examples": YES_OR_NO,
     "include_compose_worker": YES_OR_NO,
     "include_jobs_page": YES_OR_NO,
+    "include_outbox": YES_OR_NO,
     "structlog": YES_OR_NO,
     "app_exception": YES_OR_NO,
     "sqlalchemy": YES_OR_NO,

@@ -75,6 +75,13 @@ def test_a_compose_worker_without_a_compose_file(shop: Shop) -> None:
     )
 
 
+def test_an_outbox_without_a_database(shop: Shop) -> None:
+    (shop / "db/database.py").unlink()
+    assert "there is no db/database.py" in refuse(
+        shop.root, shop.template, "-d", "include_outbox=true"
+    )
+
+
 def test_a_file_of_the_users_own(shop: Shop) -> None:
     (shop / "core/arq_worker.py").write_text("# mine\n")
     shop.commit()

@@ -49,11 +49,18 @@ def combinations() -> list[dict[str, object]]:
     while wanted:
         answers: dict[str, object] = {}
         for part in [*wanted]:
-            if all(answers.get(name, value) == value for name, value in part):
-                answers |= dict(part)
+            with_part = answers | dict(part)
+            if with_part == dict(part) | answers and not _is_refused(with_part):
+                answers = with_part
                 del wanted[part]
+        if not answers.get("database", True):
+            answers["include_outbox"] = False
         found.append({name: answers.get(name, VALUES[name][0]) for name in VALUES})
     return found
+
+
+def _is_refused(answers: dict[str, object]) -> bool:
+    return bool(answers.get("include_outbox")) and not answers.get("database", True)
 
 
 def problems(output: str) -> list[str]:
@@ -138,6 +145,8 @@ def test_rendered_code_passes_the_projects_own_checks(
     assert deploy.exists() == answers["linux_server"]
     assert has("*metrics*") == answers["metrics"]
     assert has("*commit.py") == answers["sqlalchemy"]
+    assert has("*outbox.py") == has("*relay.py") == answers["include_outbox"]
+    assert (shop / "features/arq_outbox").exists() == answers["include_outbox"]
     cron = "cron(cleanup_expired_sessions" in (shop / f"{package}/tasks.py").read_text()
     assert cron == answers["include_cron_examples"]
 

@@ -1,0 +1,1 @@
+"""Not a feature with routes: it shows Alembic the table of the queue's outbox."""

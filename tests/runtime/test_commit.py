@@ -1,13 +1,8 @@
 """Jobs that are queued when a transaction is committed, and not at all otherwise."""
 
 import asyncio
-import os
-import shutil
-import subprocess
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +13,7 @@ from arq_runtime.server import QueueUnavailableError
 from fastapi import Depends, FastAPI
 from httpx import ASGITransport, AsyncClient
 from kit import App, until
+from postgresql import postgres
 from proxy import Proxy
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import (
@@ -40,45 +36,6 @@ class User(Base):
     __tablename__ = "users"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
     name: Mapped[str]
-
-
-@contextmanager
-def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL of the test's own; skips it where none is installed."""
-    # Debian has the programs beside each other, and not on the path
-    found = shutil.which("initdb") or next(
-        map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None
-    )
-    if found is None:
-        pytest.skip("PostgreSQL is not installed")
-    # it refuses to run as root, and root's directories are closed to others
-    user = "postgres" if os.geteuid() == 0 else None
-    directory = Path(tempfile.mkdtemp())
-    port = free_port()
-    pg_ctl = [Path(found).with_name("pg_ctl"), f"--pgdata={directory}/data"]
-    options = f"-h 127.0.0.1 -p {port} -k {directory} -c fsync=off"
-    cluster = [found, pg_ctl[1], "--auth=trust", "--username=shop", "--no-sync"]
-    begin = [*pg_ctl, "--wait", f"--log={directory}/log", "-o", options, "start"]
-
-    def run(command: list[Any], *, check: bool) -> None:
-        subprocess.run(
-            command,
-            user=user,
-            cwd=directory,
-            check=check,
-            timeout=60,
-            stdout=subprocess.DEVNULL,
-        )
-
-    try:
-        if user:
-            shutil.chown(directory, user)
-        run(cluster, check=True)
-        run(begin, check=True)
-        yield f"postgresql+asyncpg://shop@127.0.0.1:{port}/postgres"
-    finally:
-        run([*pg_ctl, "--mode=immediate", "stop"], check=False)
-        shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="module")

@@ -134,7 +134,7 @@ def test_the_questions_fit() -> None:
     """Each with both ends of its conditions, and Copier's emoji before it."""
     questions = yaml.safe_load((TEMPLATE / "copier.yml").read_text())
     helps = [it["help"] for it in questions.values() if "help" in str(it)]
-    assert len(helps) == 7
+    assert len(helps) == 8
     for text in helps:
         shown = re.sub("{{.*?}}|{%.*?%}", "", text)
         assert len(f"\N{MICROPHONE}  {shown} 15") <= COLUMNS, shown

@@ -5,27 +5,12 @@ is, however the process ends. From there worker/relay.py has it moved.
 """
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+import sqlalchemy as sa
 from arq.utils import timestamp_ms
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Row,
-    Table,
-    Text,
-    delete,
-    event,
-    insert,
-    select,
-    text,
-)
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
@@ -40,23 +25,25 @@ from .client import Client
 #: Jobs that are moved in one transaction, and in one call of `move`.
 BATCH, MOVE = 100, 1000
 
-#: A relay that hangs in a transaction, cut off from the network, say, lets go of its
-#: jobs after so many milliseconds. PostgreSQL would wait for two hours.
+#: Who hangs in the middle of moving, cut off from the network, say, lets go of the jobs
+#: after so many milliseconds. PostgreSQL would wait for two hours.
 HANGS_MS = 15_000
 
 
-def outbox_table(metadata: MetaData) -> Table:
-    """The table, in the project's metadata, where Alembic finds it. Times in ms."""
-    return Table(
+def outbox_table(metadata: sa.MetaData) -> sa.Table:
+    """The table, in the metadata that Alembic knows. Times: milliseconds since 1970."""
+    return sa.Table(
         "arq_outbox",
         metadata,
-        Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-        Column("queue", Text, nullable=False),
-        Column("job_id", Text, nullable=False),
-        Column("own_id", Text, nullable=False),
-        Column("due", BigInteger, nullable=False),  # since 1970; 0 for at once
-        Column("expires", BigInteger, nullable=False),  # since 1970
-        Column("content", LargeBinary, nullable=False),
+        sa.Column(
+            "id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True
+        ),
+        sa.Column("queue", sa.Text, nullable=False),
+        sa.Column("job_id", sa.Text, nullable=False),
+        sa.Column("own_id", sa.Text, nullable=False),
+        sa.Column("due", sa.BigInteger, nullable=False),  # 0 for at once
+        sa.Column("expires", sa.BigInteger, nullable=False),
+        sa.Column("content", sa.LargeBinary, nullable=False),
         # Or the next row gets the id of one that two relays are about to delete.
         sqlite_autoincrement=True,
         keep_existing=True,  # `python -m core.arq` is core/arq.py twice
@@ -64,26 +51,18 @@ def outbox_table(metadata: MetaData) -> Table:
 
 
 class Outbox:
-    """Writes jobs into the table, and moves them to Redis.
-
-    Args:
-        client: Of the project's queues.
-        sessions: Makes sessions to move jobs with.
-        metadata: That of the project's tables.
-    """
+    """Writes jobs into a table of `metadata`, and moves them to the client's queues."""
 
     def __init__(
         self,
         client: Client,
         sessions: async_sessionmaker[AsyncSession],
-        metadata: MetaData,
+        metadata: sa.MetaData,
     ) -> None:
         self.table = outbox_table(metadata)
         self._client = client
         self._sessions = sessions
         self._waking: set[asyncio.Task[None]] = set()
-
-    # --- Writing
 
     async def enqueue_in(
         self,
@@ -101,26 +80,18 @@ class Outbox:
     ) -> str:
         """Put a job on the queue by the session's own transaction: both or neither.
 
-        It is checked at once, and is a row of that transaction: a crash at any moment
-        leaves both or none, and Redis need not be there. A worker moves what is
-        committed to Redis, in the order of the calls, within about a second.
+        It is checked at once, and is a row of that transaction: Redis need not be
+        there. A worker moves what is committed to Redis, in the order of the calls,
+        within about a second.
 
-        A job is moved once, unless that is cut short between Redis and the database:
-        it is then moved again, and runs a second time only where its first result is
-        not kept any longer (`keep_result`). One with _replace takes the place of
-        whatever there is by then, itself included.
+        A move that is cut short between Redis and the database is made again. The job
+        then runs a second time only where the first result is not kept any longer
+        (`keep_result`), or where _replace has it take the place of whatever there is.
 
         Args:
             session: The session whose transaction it belongs to.
-            function: The task, or its name.
-            args: Of the task, as kwargs.
-            _job_id: As enqueue; if it is taken by then, the job is dropped.
-            _replace: As enqueue.
-            _queue_name: As enqueue.
-            _defer_by: Run it this many seconds from now, by this machine's clock.
-            _defer_until: As enqueue.
-            _expires: As enqueue, from now on.
-            kwargs: Of the task.
+            function: As enqueue, and so are all others; _defer_by and _expires count
+                from now. If the _job_id is taken at the move, the job is dropped.
 
         Returns:
             The job's id.
@@ -142,20 +113,20 @@ class Outbox:
                 _expires=_expires,
                 **kwargs,
             )
-            now = timestamp_ms()
+            now, job_id = timestamp_ms(), call.job_id.decode()
             row = {
                 "queue": queue.name,
-                "job_id": call.job_id.decode(),
-                # Its own id even if it is a new one: it may be moved twice.
-                "own_id": call.own_id or "own",
+                "job_id": job_id,
+                "own_id": call.own_id or "own",  # it may be moved twice
                 "due": call.due or (now + call.delay if call.delay else 0),
                 "expires": now + call.expires,
                 "content": call.content,
             }
-            await session.execute(insert(self.table).values(row))
-        if not event.contains(session.sync_session, "after_commit", self._committed):
-            event.listen(session.sync_session, "after_commit", self._committed)
-        return call.job_id.decode()
+            await session.execute(sa.insert(self.table).values(row))
+        listening = (session.sync_session, "after_commit", self._committed)
+        if not sa.event.contains(*listening):
+            sa.event.listen(*listening)
+        return job_id
 
     def _committed(self, session: Session) -> None:
         """Wake a worker; whoever commits does not wait for that."""
@@ -170,10 +141,8 @@ class Outbox:
             async with asyncio.timeout(ATTEMPT_S), pool.calls:
                 await pool.redis.publish(queue.name + OUTBOX + WAKE, "")
 
-    # --- Moving
-
     async def move(self) -> bool:
-        """Move committed jobs to Redis, the oldest first: about MOVE of them.
+        """Move committed jobs to Redis, the oldest first: MOVE of them, at most.
 
         Several may do so at once. A queue whose Redis is away holds up no other.
 
@@ -188,9 +157,8 @@ class Outbox:
         held: dict[str, Exception | None] = {}
         async with self._sessions() as session:
             for _ in range(MOVE // BATCH):
-                oldest = select(columns.queue).where(columns.queue.not_in([*held]))
-                oldest = oldest.order_by(columns.id).limit(1)
-                name: str | None = await session.scalar(oldest)
+                oldest = sa.select(columns.queue).where(columns.queue.not_in([*held]))
+                name = await session.scalar(oldest.order_by(columns.id).limit(1))
                 if name is None:
                     break
                 try:
@@ -206,38 +174,30 @@ class Outbox:
         return False
 
     async def _move(self, session: AsyncSession, name: str) -> int:
-        """Move jobs of one queue; how many."""
+        """Move a batch of one queue's jobs; how many."""
         columns = self.table.c
         if session.get_bind().dialect.name == "postgresql":
             limit = f"SET LOCAL idle_in_transaction_session_timeout = {HANGS_MS}"
-            await session.execute(text(limit))
-        rows = (
-            await session.execute(
-                select(self.table)
-                .where(columns.queue == name)
-                .order_by(columns.id)
-                .limit(BATCH)
-                .with_for_update(skip_locked=True)  # which SQLite does without
-            )
-        ).all()
+            await session.execute(sa.text(limit))
+        batch = sa.select(self.table).where(columns.queue == name).order_by(columns.id)
+        # SQLite has no such locks: there, the ids keep jobs from running twice
+        locked = batch.limit(BATCH).with_for_update(skip_locked=True)
+        rows = (await session.execute(locked)).all()
         if rows:
-            await self._client.send(self._client.queues.get(name), _calls(rows))
+            now = timestamp_ms()
+            calls = [
+                Call(
+                    job_id=row.job_id.encode(),
+                    own_id=row.own_id,
+                    delay=0,
+                    due=row.due,
+                    expires=max(1, row.expires - now),  # its worker drops one too late
+                    content=row.content,
+                )
+                for row in rows
+            ]
+            await self._client.send(self._client.queues.get(name), calls)
             ids = [row.id for row in rows]
-            await session.execute(delete(self.table).where(columns.id.in_(ids)))
+            await session.execute(sa.delete(self.table).where(columns.id.in_(ids)))
         await session.commit()
         return len(rows)
-
-
-def _calls(rows: Sequence[Row[Any]]) -> list[Call]:
-    now = timestamp_ms()
-    return [
-        Call(
-            job_id=row.job_id.encode(),
-            own_id=row.own_id,
-            delay=0,
-            due=row.due,
-            expires=max(1, row.expires - now),  # too late: its worker drops it
-            content=row.content,
-        )
-        for row in rows
-    ]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from arq.cron import CronJob
 from arq.worker import Function
@@ -11,6 +11,13 @@ from arq.worker import Function
 Context = dict[str, Any]
 Hook = Callable[[Context], Coroutine[Any, Any, None]]
 FailureHook = Callable[[Context, BaseException], Coroutine[Any, Any, None]]
+
+
+class Relaying(Protocol):
+    """Moves the outbox to Redis: in burst mode once, else until cancelled."""
+
+    def __call__(self, is_burst: bool) -> Coroutine[Any, Any, None]: ...
+
 
 #: How much of an error is kept, and how much is logged, in characters.
 ERROR_SIZE, LOGGED_ERROR_SIZE = 10_000, 1_000

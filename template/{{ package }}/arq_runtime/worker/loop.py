@@ -6,7 +6,7 @@ A job's way: this loop -> Leases.claim -> Runner.run -> the task -> Ends.finish.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
 from uuid import uuid4
@@ -22,13 +22,13 @@ from ..scripts import run_script, script
 from .alive import LifeSign
 from .cron import Schedule
 from .ends import DONE, DROPPED, LOST, REFUSED, Ends
-from .job import ClaimedJob, Context, End, FailureHook
+from .job import ClaimedJob, Context, End, FailureHook, Relaying
 from .leases import Leases
 from .observers.observer import Observer, Observers
 from .outages import HopelessError, Outages, is_cancelled
 from .runner import Runner, RunOptions
 from .threads import Threads
-from .wakeups import listen
+from .wakeups import end, listen
 
 logger = logging.getLogger("arq.worker")
 
@@ -47,7 +47,7 @@ class Loop(arq.worker.Worker):
         on_failure: Called as `on_failure(ctx, exc)` once a job has failed for good.
         log_arguments: Whether the log shows the arguments of jobs.
         observers: What watches the jobs.
-        relay: Moves the outbox to Redis: with False until cancelled, with True once.
+        relay: Moves the outbox to Redis.
         options: As arq.Worker.
     """
 
@@ -62,7 +62,7 @@ class Loop(arq.worker.Worker):
         on_failure: FailureHook | None = None,
         log_arguments: bool = True,
         observers: Sequence[Observer] = (),
-        relay: Callable[[bool], Coroutine[Any, Any, None]] | None = None,
+        relay: Relaying | None = None,
         **options: Any,
     ) -> None:
         self.is_open = False
@@ -177,14 +177,14 @@ class Loop(arq.worker.Worker):
         self.observers.tell("started", self.queue_name, [*self.functions])
         if self.on_startup:
             await self.on_startup(self.ctx)
-        listener = listen(
-            self.pool, self.queue_name, lambda: self._free() > 0, self._wake
-        )
-        beside = [self.loop.create_task(listener)]
-        if self.relay:
-            beside.append(self.loop.create_task(self.relay(self.burst)))
-            if self.burst:
-                await beside[-1]
+        beside = [
+            listen(self.pool, self.queue_name, lambda: self._free() > 0, self._wake)
+        ]
+        if self.relay and self.burst:
+            await self.relay(True)
+        elif self.relay:
+            beside.append(self.relay(False))
+        tasks = [self.loop.create_task(one) for one in beside]
         try:
             while not is_cancelled():
                 await self._wait_out(self._poll_iteration)
@@ -193,10 +193,7 @@ class Loop(arq.worker.Worker):
                 await self._idle()
             raise asyncio.CancelledError
         finally:
-            while running := [task for task in beside if not task.done()]:
-                for task in running:
-                    task.cancel()
-                await asyncio.wait(running, timeout=1)
+            await end(tasks)
 
     async def _wait_out(self, step: Any) -> None:
         await self.outages.wait_out(self.pool, step, is_first=self.leases.is_new)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, tzinfo
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from ..keys import EXPIRES_MS
 from ..queue import Queues, Task
 from . import cron
 from .checks import check_settings
-from .job import FailureHook, Hook
+from .job import FailureHook, Hook, Relaying
 from .loop import Loop
 from .observers.logs import LogContext
 from .observers.observer import Observer
@@ -108,7 +108,7 @@ class WorkerOptions:
     #: What watches the jobs: logs, traces, errors, metrics.
     observers: ClassVar[Sequence[Observer]] = OBSERVERS
     #: Moves the outbox to Redis, where the project has one.
-    relay: ClassVar[Callable[[bool], Coroutine[Any, Any, None]] | None] = None
+    relay: ClassVar[Relaying | None] = None
     configure_logging: ClassVar[Callable[[bool], None] | None] = None
 
     #: The project's queues; a subclass that has tasks is among them.

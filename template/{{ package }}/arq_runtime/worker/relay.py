@@ -5,8 +5,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from redis.exceptions import RedisError
-
 from ..connection import UNREACHABLE, drop_replica
 from ..keys import OUTBOX
 from ..queue import Queue
@@ -44,14 +42,14 @@ class Relay:
     async def __call__(self, is_burst: bool) -> None:
         """Move what there is and, unless in burst mode, what comes, until cancelled."""
         if is_burst:
-            await self._attempt(self._move_all)
+            await self._move_all()
             return
         wake = asyncio.Event()
         redis = await self._queue.redis()
         listener = asyncio.create_task(listen(redis, self._key, lambda: True, wake))
         try:
             while True:
-                await self._attempt(self._take_turn)
+                await self._take_turn()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_S):
                         await wake.wait()
@@ -59,35 +57,30 @@ class Relay:
         finally:
             listener.cancel()
 
-    async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            await step()
-        except Exception as exc:
-            if loop.time() >= self._log_at:
-                self._log_at = loop.time() + LOG_EVERY
-                why = clean(error_text(exc).partition("\n")[0], LOGGED_ERROR_SIZE)
-                if "arq_outbox" in why:
-                    why += ". `paxx db migrate` and `paxx db upgrade` make that table"
-                logger.error("Jobs wait in the outbox: %s", why)
-
     async def _take_turn(self) -> None:
         redis = await self._queue.redis()
         try:
             async with asyncio.timeout(ATTEMPT_S):
                 if not await redis.set(self._key, "", nx=True, px=TURN_MS):
                     return
-        except UNREACHABLE as exc:  # the worker itself says so
-            await drop_replica(redis, exc)
-            return
-        try:
-            await self._move_all()
-        finally:
-            with suppress(RedisError, OSError):
+            try:
+                await self._move_all()
+            finally:
                 async with asyncio.timeout(ATTEMPT_S):
                     await redis.delete(self._key)
+        except UNREACHABLE as exc:  # the worker itself says so
+            await drop_replica(redis, exc)
 
     async def _move_all(self) -> None:
         redis = await self._queue.redis()
-        while await self._move():
-            await redis.pexpire(self._key, TURN_MS)
+        try:
+            while await self._move():
+                await redis.pexpire(self._key, TURN_MS)
+        except Exception as exc:
+            now = asyncio.get_running_loop().time()
+            if now >= self._log_at:
+                self._log_at = now + LOG_EVERY
+                why = clean(error_text(exc).partition("\n")[0], LOGGED_ERROR_SIZE)
+                if "arq_outbox" in why:
+                    why += ". `paxx db migrate` and `paxx db upgrade` make that table"
+                logger.error("Jobs wait in the outbox: %s", why)

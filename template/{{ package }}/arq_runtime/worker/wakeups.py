@@ -1,7 +1,7 @@
 """Idle workers are woken when a job is enqueued, instead of polling for it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from arq import ArqRedis
@@ -32,3 +32,11 @@ async def listen(
                     elif is_idle():
                         wake.set()
         await asyncio.sleep(1)
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks, again where that got lost, as it can before Python 3.12."""
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import sys
 import time
 from collections import Counter
@@ -26,6 +27,14 @@ from redis.exceptions import RedisError
 from support import OwnRedis, free_port
 
 BOTH = ("sqlite", "postgresql")
+
+
+class Slow(Client):
+    """Takes its time to send, longer or shorter."""
+
+    async def send(self, queue: Queue, calls: Sequence[Call]) -> Any:
+        await asyncio.sleep(random.uniform(0, 0.02))
+        return await super().send(queue, calls)
 
 
 @pytest.fixture(scope="session")
@@ -157,19 +166,20 @@ async def test_order_with_two_relays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outbox_module, "BATCH", 3)
-    other = Database(app, database_at)
-    relays = [asyncio.create_task(one.relay(False)) for one in (database, other)]
-    ids = [(await database.order(n)).encode() for n in range(200)]
-    await until(lambda: database_is_empty(database))
+    ids = [(await database.order(n)).encode() for n in range(100)]
+    two = [Database(app, database_at, Slow(app.queues)) for _ in range(2)]
+    relays = [asyncio.create_task(one.relay(False)) for one in two]
+
+    async def is_empty() -> bool:
+        return await database.waiting() == 0
+
+    await until(is_empty)
     for task in relays:
         task.cancel()
     await asyncio.wait(relays)
     assert await app.redis.zrange(QUEUE, 0, -1) == ids
-    await other.engine.dispose()
-
-
-async def database_is_empty(database: Database) -> bool:
-    return await database.waiting() == 0
+    for one in two:
+        await one.engine.dispose()
 
 
 async def test_several_move_at_the_same_time(

@@ -49,6 +49,27 @@ async def once(ctx: Ctx) -> None:
 ONCE = func(once, max_tries=1)
 
 
+# --- Connections ----------------------------------------------------------------------
+
+
+async def test_first_uses_at_once_share_one_pool(app: App) -> None:
+    pools = await asyncio.gather(*[app.server.pool() for _ in range(50)])
+    assert len({id(pool) for pool in pools}) == 1
+    database = app.url.rpartition("/")[2]
+    clients = await pools[0].redis.client_list()
+    # the other connection is the fixture's
+    assert len([one for one in clients if one["db"] == database]) == 2
+
+
+async def test_a_closed_pool_opens_again(app: App) -> None:
+    first = await app.server.pool()
+    assert await app.enqueue("add", 1)
+    await app.queues.close()
+    await app.queues.close()
+    assert await app.server.pool() is not first
+    assert await app.enqueue("add", 1)
+
+
 # --- Enqueue --------------------------------------------------------------------------
 
 

@@ -74,7 +74,8 @@ MISTAKES: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     (
         ("add", 1),
         {"_queue_name": "hihg"},
-        "ValueError: no queue 'hihg'; did you mean 'high'?; it has no worker settings",
+        "ValueError: no queue 'hihg': no worker settings have it, and it is not "
+        "external; did you mean 'high'?",
     ),
     (
         ("add", 1),

@@ -1,6 +1,8 @@
 """How the client and the worker connect to Redis."""
 
+import asyncio
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
@@ -52,6 +54,26 @@ class _Once(Retry):
             if not str(exc).startswith(("'NoneType' object", "unable to perform")):
                 raise
             raise ConnectionError("Connection lost") from exc
+
+
+async def _greet(connection: Any) -> None:
+    """Log in, as redis-py does; and say why where the server has closed at once.
+
+    One that has too many clients says so and closes. redis-py, which writes first, would
+    know only that it is closed.
+    """
+    reader = getattr(connection, "_reader", None)
+    try:
+        await connection.on_connect()
+    except ConnectionError as exc:
+        said = b""
+        if reader is not None and not connection.is_connected:
+            with suppress(Exception):
+                async with asyncio.timeout(0.1):
+                    said = await reader.readline()
+        if said.startswith(b"-"):
+            raise ConnectionError(said[1:].decode(errors="replace").strip()) from exc
+        raise
 
 
 def parse_redis_url(url: str) -> RedisSettings:
@@ -126,6 +148,7 @@ def connect(
         "password": redis_settings.password,
         "max_connections": redis_settings.max_connections,
         "socket_timeout": socket_timeout,
+        "redis_connect_func": _greet,
         "retry": redis_settings.retry or _Once(NoBackoff(), 0),
         "retry_on_error": redis_settings.retry_on_error or [],
     }

@@ -149,10 +149,11 @@ class Queues:
         if name is not None:
             queue = self._by_name.get(name)
             if queue is None:
-                if name not in self.external and any(self.default.settings_classes):
+                served = any(one.settings_classes for one in self._by_name.values())
+                if served and name not in self.external:
                     raise ValueError(
-                        f"no queue {name!r}{_instead(name, self._by_name)}; it has "
-                        "no worker settings, and is not among external_queues"
+                        f"no queue {name!r}: no worker settings have it, and it is not "
+                        f"external{_instead(name, self._by_name)}"
                     )
                 queue = Queue(name, self.default.server)
             return queue

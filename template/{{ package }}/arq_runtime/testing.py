@@ -103,6 +103,8 @@ class InlineJobs(list[InlineJob]):
 async def run_queued(queues: Queues) -> int:
     """Run all that is queued, of all worker settings; returns how many jobs there were.
 
+    What is deferred runs at once, and so does another try after a failure.
+
     Raises:
         arq.worker.FailedJobs: One has failed.
     """
@@ -114,7 +116,12 @@ async def run_queued(queues: Queues) -> int:
             for cls in queue.settings_classes:
                 if not getattr(cls, "functions", ()):
                     continue
-                options = get_kwargs(cls) | {"redis_pool": await queue.redis()}
+                pool = await queue.redis()
+                waiting = await pool.zrange(queue.name, 0, -1)
+                if waiting:  # none waits for its time
+                    due = {id_: place for place, id_ in enumerate(waiting, 1)}
+                    await pool.zadd(queue.name, due)
+                options = get_kwargs(cls) | {"redis_pool": pool, "retry_delay": 0}
                 options |= {"cron_jobs": (), "burst": True, "handle_signals": False}
                 worker = Worker(**options)
                 try:

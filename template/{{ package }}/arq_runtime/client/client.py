@@ -1,5 +1,7 @@
 """What an application does with the queue: enqueue, look up, abort, forget."""
 
+from __future__ import annotations
+
 from collections.abc import (
     Awaitable,
     Callable,
@@ -10,7 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from datetime import datetime, timedelta
-from typing import Any, Concatenate, ParamSpec, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from ..context import enqueue_span
 from ..queue import Queue, Queues, Task
@@ -19,7 +21,40 @@ from .job import Job, R
 from .sender import BATCH_BYTES, BATCH_JOBS, Sender
 
 P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
 Context = dict[str, Any]
+
+
+class TypedCall(Protocol[P, R_co]):
+    """A call of a task, a coroutine function or a plain one; for type checkers.
+
+    Two classes with two overloads each, instead of four overloads of Client.job: there,
+    mypy takes the `Any` of a `dict[str, Any]` for a doubt between them, and gives up.
+    """
+
+    @overload
+    def __call__(
+        self: TypedCall[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Job[R]]: ...
+
+    @overload
+    def __call__(
+        self, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Job[R_co]]: ...
+
+
+class TypedUniqueCall(Protocol[P, R_co]):
+    """The same with a _job_id, which may be taken."""
+
+    @overload
+    def __call__(
+        self: TypedUniqueCall[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Job[R] | None]: ...
+
+    @overload
+    def __call__(
+        self, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Job[R_co] | None]: ...
 
 
 class Client:
@@ -84,46 +119,21 @@ class Client:
             return (await self.send(queue, [call]))[0]
 
     @overload
-    def job(
-        self,
-        task: Callable[Concatenate[Context, P], Awaitable[R]],
-        *,
-        _job_id: None = None,
-        _queue_name: str | None = None,
-        _defer_by: float | timedelta | None = None,
-        _defer_until: datetime | None = None,
-        _expires: float | timedelta | None = None,
-    ) -> Callable[P, Coroutine[Any, Any, Job[R]]]: ...
-
-    @overload
     def job(  # type: ignore[overload-overlap]
         self,
-        task: Callable[Concatenate[Context, P], Awaitable[R]],
-        *,
-        _job_id: str | None,
-        _replace: bool = False,
-        _queue_name: str | None = None,
-        _defer_by: float | timedelta | None = None,
-        _defer_until: datetime | None = None,
-        _expires: float | timedelta | None = None,
-    ) -> Callable[P, Coroutine[Any, Any, Job[R] | None]]: ...
-
-    @overload
-    def job(
-        self,
-        task: Callable[Concatenate[Context, P], R],
+        task: Callable[Concatenate[Context, P], R_co],
         *,
         _job_id: None = None,
         _queue_name: str | None = None,
         _defer_by: float | timedelta | None = None,
         _defer_until: datetime | None = None,
         _expires: float | timedelta | None = None,
-    ) -> Callable[P, Coroutine[Any, Any, Job[R]]]: ...
+    ) -> TypedCall[P, R_co]: ...
 
     @overload
     def job(
         self,
-        task: Callable[Concatenate[Context, P], R],
+        task: Callable[Concatenate[Context, P], R_co],
         *,
         _job_id: str | None,
         _replace: bool = False,
@@ -131,11 +141,9 @@ class Client:
         _defer_by: float | timedelta | None = None,
         _defer_until: datetime | None = None,
         _expires: float | timedelta | None = None,
-    ) -> Callable[P, Coroutine[Any, Any, Job[R] | None]]: ...
+    ) -> TypedUniqueCall[P, R_co]: ...
 
-    def job(
-        self, task: Callable[..., Any], **options: Any
-    ) -> Callable[..., Coroutine[Any, Any, Job[Any] | None]]:
+    def job(self, task: Callable[..., Any], **options: Any) -> Any:
         """A call of a task that a type checker knows: arguments and result.
 
             job = await job(send_welcome_email, _defer_by=60)(user_id=1)

@@ -115,7 +115,7 @@ class Sender:
                 self._timer = None
 
     def _give_up_due(self) -> None:
-        """Give up calls that have waited for long enough, and not for this loop alone."""
+        """Give up calls that have waited long enough, and not for this loop alone."""
         now, began = self._loop.time(), self._attempt_began
         is_silent = began is not None and now - began > ATTEMPT_S
         if is_silent or self._pool.trouble is not None:

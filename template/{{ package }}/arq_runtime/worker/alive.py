@@ -61,7 +61,7 @@ def problem(*, is_ready: bool) -> str:
         with open(path) as file:
             away = now - float(file.read())
         if is_ready and away > SILENCE_S:
-            return f"worker {pid} has not reached Redis for {away:.0f} s"
+            return f"worker {pid} has not reached Redis for {SILENCE_S} s, or not yet"
     return "" if found else "no worker runs here"
 
 

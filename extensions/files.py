@@ -8,7 +8,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from paxx import Project
+from repository import Repository
 from seams import UnknownShapeError
 
 
@@ -46,5 +46,5 @@ def _give(path: Path, owner: os.stat_result) -> bool:
 
 def is_ignored(path: Path) -> bool | None:
     """Does git ignore it? None where it does not say, or there is none."""
-    done = Project(path.parent).git_status("check-ignore", "-q", path.name)
+    done = Repository(path.parent).status("check-ignore", "-q", path.name)
     return {0: True, 1: False}.get(done)

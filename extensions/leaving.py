@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from paxx import Project, alike
 from rendered import CannotTellError, Rendering
+from repository import Repository, alike
 
 REFERENCES = r"\b(core|services)(\.| import .*)\b(arq\w*|tasks)\b|\bARQ_[A-Z]"
 """What still speaks of the queue, for `git grep -E`."""
@@ -24,21 +24,22 @@ def to_delete(rendering: Rendering, *, everything: bool) -> tuple[list[str], lis
         CannotTellError: It is not known what the template has rendered, or git has no
             copy of what would be deleted.
     """
-    project, answers_file = rendering.project, rendering.answers_file
+    repository, answers_file = rendering.repository, rendering.answers_file
     files = rendering.files()
     there = [
         name
         for name, content in files.items()
-        if (project.root / name).is_file()
-        and (content or _came_with(project, name, answers_file))
+        if (repository.root / name).is_file()
+        and (content or _came_with(repository, name, answers_file))
     ]
     kept = [
         name
         for name in there
-        if not everything and not alike((project.root / name).read_bytes(), files[name])
+        if not everything
+        and not alike((repository.root / name).read_bytes(), files[name])
     ]
     deleted = [*(name for name in there if name not in kept), answers_file]
-    committed = project.committed(deleted)
+    committed = repository.committed(deleted)
     if lost := [name for name in deleted if name not in committed]:
         raise CannotTellError(f"git has no copy of {', '.join(lost)}")
     return deleted, kept
@@ -61,15 +62,15 @@ def leave(root: Path, deleted: Iterable[str], kept: Sequence[str]) -> Iterator[s
         yield f"\nKept, since you have changed it: {', '.join(kept)}"
     others = (":.", *(f":(exclude,literal){name}" for name in kept))
     grep = ("grep", "--no-textconv", "-nIE", REFERENCES, "--", *others)
-    if left := Project(root).run_git(*grep).splitlines():
+    if left := Repository(root).run(*grep).splitlines():
         yield "\nThese lines still speak of the queue:\n\n    " + "\n    ".join(left)
     yield "\nLook at it with `git diff HEAD`, then `uv sync` and commit."
 
 
-def _came_with(project: Project, name: str, answers_file: str) -> bool:
+def _came_with(repository: Repository, name: str, answers_file: str) -> bool:
     """Is it as old as the answers file? An empty file may have been there before."""
     added = ("log", "--no-show-signature", "--diff-filter=A", "--format=%H", "-1", "--")
-    dates = [project.run_git(*added, file) for file in (name, answers_file)]
+    dates = [repository.run(*added, file) for file in (name, answers_file)]
     if not all(dates):
         raise CannotTellError("git log fails")
     return dates[0] == dates[1]

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
@@ -42,12 +40,6 @@ FILES = (
 )
 """What is read or edited, and not the template's."""
 
-GIT = (
-    *("git", "-c", "core.quotePath=false", "--no-optional-locks"),
-    # what the project has set and hooked runs nothing
-    *("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}"),
-)
-
 
 @dataclass(frozen=True)
 class Project:
@@ -74,47 +66,17 @@ class Project:
                 return str(part)
         return ""
 
-    # --- What it is ---------------------------------------------------------------
-
-    @cached_property
-    def problem(self) -> str:
-        """Why the template cannot be copied here, in one line; empty when it can."""
-        if sys.version_info < (3, 11):  # noqa: UP036
+    def link_problem(self, names: Iterable[str] = FILES) -> str:
+        """Why one of these paths is not written to; empty when it may be."""
+        links = filter(None, map(self.link_out, names))
+        if link := min(links, default=""):
             return (
-                "Copier runs on a Python before 3.11, which the template needs: "
-                "`uvx -p 3.13 ...` takes a newer one."
-            )
-        if links := list(filter(None, map(self.link_out, FILES))):
-            return (
-                f"{links[0]} is a link out of the project, where nothing is written: "
-                "put a file or a link within the project there, and run copier again."
-            )
-        names = ("main.py", "pyproject.toml")
-        missing = [name for name in names if not (self.root / name).is_file()]
-        if not self.settings_file and not (self.root / "settings").is_dir():
-            missing.append("settings.py")
-        if missing:
-            return (
-                f"{self.root} is not a Paxx project, it has no {', no '.join(missing)}:"
-                " run copier in the directory that `paxx bootstrap` made."
-            )
-        if self.settings_file == "settings.py" and not re.search(
-            r"^class Settings\b", self.text("settings.py"), re.MULTILINE
-        ):
-            return (
-                "settings.py has no `class Settings`: the queue's settings are added "
-                "to that class, so name yours Settings and run copier again."
-            )
-        if self.settings_file and not re.search(
-            r"^(settings *[:=]|from [\w.]+ import (\([^)]*|.*)(\bsettings\b|\*))",
-            self.text(self.settings_file),
-            re.MULTILINE,
-        ):
-            return (
-                f"{self.settings_file} has no `settings`, which the queue imports: add "
-                "`settings = Settings()` at its end and run copier again."
+                f"{link} is a link out of the project, where nothing is written: put a "
+                "file or a link within the project there, and run copier again."
             )
         return ""
+
+    # --- What it is ---------------------------------------------------------------
 
     @cached_property
     def main(self) -> bool:
@@ -366,82 +328,6 @@ class Project:
     def git(self) -> bool:
         """Is it tracked by git, which `copier update` needs?"""
         return any((up / ".git").exists() for up in (self.root, *self.root.parents))
-
-    @cached_property
-    def dirty(self) -> bool:
-        """Are there changes that are not committed?"""
-        return bool(self.run_git("status", "--porcelain"))
-
-    def run_git(self, *arguments: str, stdin: str = "") -> str:
-        """What git prints; nothing when it fails, or is not there."""
-        done = self._git(arguments, stdin)
-        return "" if done is None or done.returncode else _decoded(done.stdout)
-
-    def git_status(self, *arguments: str) -> int:
-        """What git ends with; 128 as well where it is not there."""
-        done = self._git(arguments)
-        return 128 if done is None else done.returncode
-
-    def _git(
-        self, arguments: Sequence[str], stdin: str = ""
-    ) -> subprocess.CompletedProcess[bytes] | None:
-        command = [*GIT, *arguments]
-        try:
-            return subprocess.run(
-                command, cwd=self.root, capture_output=True, input=stdin.encode()
-            )
-        except OSError:
-            return None
-
-    def blobs(self, names: Iterable[str]) -> dict[str, bytes]:
-        """What the last commit has of these files."""
-        names = list(names)
-        asked = "".join(f"HEAD:./{name}\n" for name in names)
-        done = self._git(("cat-file", "--batch"), asked)
-        rest, found = done.stdout if done else b"", {}
-        for name in names:
-            head, _, rest = rest.partition(b"\n")
-            if match := re.search(rb" blob (\d+)$", head):
-                size = int(match[1])
-                found[name], rest = rest[:size], rest[size + 1 :]
-        return found
-
-    def committed(self, names: Iterable[str]) -> set[str]:
-        """Those of the files of which the last commit has a copy, as they are now.
-
-        The bytes are compared: git can have been told not to look at a file.
-        """
-        return {
-            name
-            for name, blob in self.blobs(names).items()
-            if alike(blob, self.content(name))
-        }
-
-    def has(self, name: str) -> bool:
-        """Is there such a file, or a link?"""
-        return (self.root / name).is_file() or (self.root / name).is_symlink()
-
-    def content(self, name: str) -> bytes:
-        """What git would keep of a file: of a link, where it leads."""
-        path = self.root / name
-        if path.is_symlink():
-            return os.fsencode(path.readlink())
-        return path.read_bytes() if path.is_file() else b""
-
-    def ignored(self, names: Sequence[str]) -> list[str]:
-        """Those of the files that git ignores, and has no copy of."""
-        ignored = self.run_git("check-ignore", "--", *names).splitlines()
-        committed = self.committed(ignored)
-        return [name for name in ignored if name not in committed]
-
-
-def _decoded(output: bytes) -> str:
-    return output.decode("utf-8", errors="replace")
-
-
-def alike(one: bytes, other: bytes) -> bool:
-    """Are the lines the same, whatever they end with? Git may have changed that."""
-    return one.replace(b"\r\n", b"\n") == other.replace(b"\r\n", b"\n")
 
 
 # Copier asks for the context some forty times, and must see one state throughout.

@@ -7,20 +7,19 @@ validator asks `answer_problem`; after the last one, copier.yml asks `refuse_los
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-import plumbum
 import yaml
 from copier.errors import UserMessageError
 from copier_template_extensions import ContextHook
 
 if TYPE_CHECKING:  # Copier loads each file alone
     from paxx import Project
+    from repository import Repository
 
 # What every answers file of this template has, and hardly another one.
 FINGERPRINT = "job_timeout:"
@@ -45,13 +44,14 @@ class Refusals(ContextHook):
         conf = context["_copier_conf"]
         project: Project = context["paxx"]
         if _is_scratch(project.root):
-            _be_neutral()
+            context["neutral_git"]()
         context["answer_problem"] = answer_problem
-        context["neutral_git"] = _be_neutral
         context["refuse"] = lambda: self._refuse(context)
         context["refuse_losses"] = lambda: self._refuse_losses(context)
         context["rendered_files"] = lambda: sorted(self._files(context))
-        context["ignored_files"] = lambda: project.ignored([*self._files(context)])
+        context["ignored_files"] = lambda: context["repository"].ignored(
+            [*self._files(context)]
+        )
         mode = conf["data"].get("mode", "write")
         if context.get("_stage") == "before" and mode != "write":  # of an update
             raise UserMessageError(
@@ -61,15 +61,11 @@ class Refusals(ContextHook):
             self._refuse(context)
 
     def _refuse(self, context: dict[str, Any]) -> str:
-        """Refuse to begin, where something speaks against it; else an empty text.
-
-        Raises:
-            copier.errors.UserMessageError: Says what.
-        """
+        """Refuse to begin, where something speaks against it; else an empty text."""
         conf = context["_copier_conf"]
         # the name comes last: Copier renders it each time, and has none meanwhile
         if not self._may_begin and str(conf["answers_file"]):
-            problem = _refusal(context["paxx"], conf)
+            problem = _refusal(context["paxx"], context["repository"], conf)
             if problem:
                 raise UserMessageError(problem)
             self._may_begin = True
@@ -79,30 +75,23 @@ class Refusals(ContextHook):
         """Refuse to overwrite or delete what git has no copy of.
 
         Asked by copier.yml after the last question, when nothing has been written.
-
-        Raises:
-            copier.errors.UserMessageError: Something would be lost.
         """
         project: Project = context["paxx"]
+        repository: Repository = context["repository"]
         if self._loses_nothing or _is_scratch(project.root):
             return ""
-        if problem := _wrong(context):
-            raise UserMessageError(problem)
         files = self._files(context)
-        if links := sorted({*map(project.link_out, files)} - {""}):
-            raise UserMessageError(
-                f"{links[0]} is a link out of the project, where nothing is written: "
-                "put a file or a link within the project there, and run copier again."
-            )
+        if problem := _wrong(context) or project.link_problem(files):
+            raise UserMessageError(problem)
         if context["mode"] != "write":
             return ""
         answers_file = str(context["_copier_conf"]["answers_file"])
         answers = _yaml(project.text(answers_file))
         skipped = {*self._skipped(context), answers_file}
         there = {
-            name: project.content(name)
+            name: repository.content(name)
             for name in files
-            if name not in skipped and project.has(name)
+            if name not in skipped and repository.has(name)
         }
         if odd := [name for name in there if answers and not _is_text(there[name])]:
             raise UserMessageError(
@@ -121,10 +110,10 @@ class Refusals(ContextHook):
                 "name. Rename yours and run copier again."
             )
         gone = self._rendered_before(context, answers) - files.keys() - skipped
-        differing += [name for name in sorted(gone) if project.has(name)]
-        committed = project.committed(differing)
+        differing += [name for name in sorted(gone) if repository.has(name)]
+        committed = repository.committed(differing)
         if lost := [name for name in differing if name not in committed]:
-            raise UserMessageError(_no_copy(project, lost))
+            raise UserMessageError(_no_copy(repository, lost))
         self._loses_nothing = True
         return ""
 
@@ -145,12 +134,12 @@ class Refusals(ContextHook):
         self, context: dict[str, Any], answers: dict[str, Any]
     ) -> set[str]:
         """The paths of what the version in the answers file has rendered."""
-        commit, project = answers.get("_commit"), context["paxx"]
+        commit = answers.get("_commit")
         if not isinstance(commit, str) or commit.startswith("-"):
             return set()
         source = str(context["_copier_conf"]["src_path"])
         listing = ("ls-tree", "-r", "--name-only", commit, "template")
-        files = project.run_git("-C", source, *listing).splitlines()
+        files = context["repository"].run("-C", source, *listing).splitlines()
         paths = [PurePath(file).parts[1:] for file in files]
         return {self._name(parts, {**context, **answers}) for parts in paths} - {""}
 
@@ -170,9 +159,9 @@ class Refusals(ContextHook):
         return self.environment.from_string(text).render(context)
 
 
-def _no_copy(project: Project, names: Sequence[str]) -> str:
+def _no_copy(repository: Repository, names: Sequence[str]) -> str:
     """What to do about files that would be lost."""
-    listed = project.run_git("ls-files", "-v", "--", *names).splitlines()
+    listed = repository.run("ls-files", "-v", "--", *names).splitlines()
     what = f"{', '.join(names)}: git has no copy, and it would be overwritten. "
     command = f"git add -f {' '.join(names)}"
     for flag, marks in (("assume-unchanged", "hs"), ("skip-worktree", "S")):
@@ -182,7 +171,7 @@ def _no_copy(project: Project, names: Sequence[str]) -> str:
     return f"{what}Run `{command}`, commit, and run copier again."
 
 
-def _refusal(project: Project, conf: Any) -> str:
+def _refusal(project: Project, repository: Repository, conf: Any) -> str:
     """Why not to begin; empty when nothing speaks against it."""
     answers_file, data = str(conf["answers_file"]), dict(conf["data"])
     answers = project.text(answers_file)
@@ -196,12 +185,12 @@ def _refusal(project: Project, conf: Any) -> str:
         return problem
     if _is_scratch(project.root):
         return ""
-    if problem := _unknown_version(project, kept.get("_commit"), conf):
+    if problem := _unknown_version(repository, kept.get("_commit"), conf):
         return f"{answers_file}: {problem}"
-    if not answers and project.problem:
-        return project.problem
+    if not answers and (problem := _project_problem(project)):
+        return problem
     if data.get("mode") in ("remove", "remove-all"):
-        return _leaving_problem(project, answers_file)
+        return _leaving_problem(project, repository, answers_file)
     if data.get("worker_classes", project.worker_classes) != project.worker_classes:
         return "worker_classes: it is read from tasks.py, leave it out."
     for name in ("metrics", "linux_server"):
@@ -230,22 +219,60 @@ def _refusal(project: Project, conf: Any) -> str:
     return ""
 
 
-def _unknown_version(project: Project, commit: Any, conf: Any) -> str:
+def _project_problem(project: Project) -> str:
+    """Why the template cannot be copied here, in one line; empty when it can."""
+    if sys.version_info < (3, 11):  # noqa: UP036
+        return (
+            "Copier runs on a Python before 3.11, which the template needs: "
+            "`uvx -p 3.13 ...` takes a newer one."
+        )
+    if problem := project.link_problem():
+        return problem
+    names = ("main.py", "pyproject.toml")
+    missing = [name for name in names if not (project.root / name).is_file()]
+    if not project.settings_file and not (project.root / "settings").is_dir():
+        missing.append("settings.py")
+    if missing:
+        return (
+            f"{project.root} is not a Paxx project, it has no {', no '.join(missing)}:"
+            " run copier in the directory that `paxx bootstrap` made."
+        )
+    if project.settings_file == "settings.py" and not re.search(
+        r"^class Settings\b", project.text("settings.py"), re.MULTILINE
+    ):
+        return (
+            "settings.py has no `class Settings`: the queue's settings are added "
+            "to that class, so name yours Settings and run copier again."
+        )
+    if project.settings_file and not re.search(
+        r"^(settings *[:=]|from [\w.]+ import (\([^)]*|.*)(\bsettings\b|\*))",
+        project.text(project.settings_file),
+        re.MULTILINE,
+    ):
+        return (
+            f"{project.settings_file} has no `settings`, which the queue imports: add "
+            "`settings = Settings()` at its end and run copier again."
+        )
+    return ""
+
+
+def _unknown_version(repository: Repository, commit: Any, conf: Any) -> str:
     """Why the version that has rendered last is none of the template's.
 
     A stranger's commit can be in its repository, too: that of a pull request, say.
     """
     source = str(conf["src_path"])
-    if commit is None or not project.run_git("-C", source, "rev-parse", "HEAD"):
+    if commit is None or not repository.run("-C", source, "rev-parse", "HEAD"):
         return ""
-    asked = ("rev-parse", "--verify", "--quiet", "--end-of-options")
-    found = project.run_git("-C", source, *asked, f"{commit}^{{commit}}").strip()
+    asked = ("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+    is_option = str(commit).startswith("-")
+    found = "" if is_option else repository.run("-C", source, *asked).strip()
     refs = ("refs/heads", "refs/remotes", "refs/tags")
     contains = ("for-each-ref", "--count=1", f"--contains={found}", *refs)
     newest = ("merge-base", "--is-ancestor", found, "HEAD")
     if found and (
-        project.run_git("-C", source, *contains)
-        or project.git_status("-C", source, *newest) == 0
+        repository.run("-C", source, *contains)
+        or repository.status("-C", source, *newest) == 0
     ):
         return ""
     return (
@@ -254,13 +281,15 @@ def _unknown_version(project: Project, commit: Any, conf: Any) -> str:
     )
 
 
-def _leaving_problem(project: Project, answers_file: str) -> str:
+def _leaving_problem(
+    project: Project, repository: Repository, answers_file: str
+) -> str:
     """Why nothing may be taken out now; empty when it may."""
     if not project.text(answers_file):
         return f"There is no {answers_file} here, which says what to take out."
     if not project.git:
         return "This directory is not in git, which would keep what is taken out."
-    if project.run_git("status", "--porcelain", "--", "."):
+    if repository.run("status", "--porcelain", "--", "."):
         return "There are changes: commit or stash them, then take the queue out."
     return ""
 
@@ -282,37 +311,6 @@ def _is_text(content: bytes) -> bool:
         return "\0" not in content.decode("utf-8")
     except UnicodeDecodeError:
         return False
-
-
-NEUTRAL = {
-    "core.autocrlf": "input",
-    "core.safecrlf": "false",
-    "core.eol": "lf",
-    "core.excludesFile": os.devnull,
-    "core.attributesFile": os.devnull,
-    "core.bigFileThreshold": "512m",
-    "core.hooksPath": os.devnull,
-    "core.fsmonitor": "false",
-    "status.showUntrackedFiles": "normal",
-    "diff.suppressBlankEmpty": "false",
-    "apply.ignoreWhitespace": "no",
-    "apply.whitespace": "nowarn",
-}
-"""Git's settings while Copier merges: the user's may drop what was edited."""
-
-
-def _be_neutral() -> str:
-    """Have Copier's git take these settings, from now on, and no hooks or excludes."""
-    env = plumbum.local.env
-    count = int(env.get("GIT_CONFIG_COUNT", "0"))
-    if env.get(f"GIT_CONFIG_KEY_{count - 1}") != [*NEUTRAL][-1]:
-        for number, (key, value) in enumerate(NEUTRAL.items(), start=count):
-            env[f"GIT_CONFIG_KEY_{number}"] = key
-            env[f"GIT_CONFIG_VALUE_{number}"] = value
-        env["GIT_CONFIG_COUNT"] = str(count + len(NEUTRAL))
-        env["GIT_TEMPLATE_DIR"] = ""
-        env["GIT_ATTR_NOSYSTEM"] = "1"
-    return ""
 
 
 def _yaml(text: str) -> dict[str, Any]:
@@ -339,15 +337,18 @@ RULES = {
     "redis_db": (r"\d|1[0-5]", "Type a number from 0 to 15."),
     "max_jobs": (NUMBER, "Type a number of 1 or more."),
     "job_timeout": (NUMBER, "Type a number of seconds, 1 or more."),
-    "include_cron_examples": YES_OR_NO,
-    "include_compose_worker": YES_OR_NO,
-    "include_jobs_page": YES_OR_NO,
-    "include_outbox": YES_OR_NO,
-    "structlog": YES_OR_NO,
-    "app_exception": YES_OR_NO,
-    "sqlalchemy": YES_OR_NO,
-    "database": YES_OR_NO,
-    "metrics": YES_OR_NO,
+    **dict.fromkeys(
+        (
+            "include_cron_examples",
+            "include_compose_worker",
+            "include_jobs_page",
+            "include_outbox",
+        ),
+        YES_OR_NO,
+    ),
+    **dict.fromkeys(
+        ("structlog", "app_exception", "sqlalchemy", "database", "metrics"), YES_OR_NO
+    ),
     "linux_server": YES_OR_NO,
     "serializer": ("json|pickle", "Type json or pickle."),
     "mode": (
@@ -391,6 +392,6 @@ def _wrong(answers: dict[str, Any]) -> str:
 
 
 def _as_bool(value: Any) -> bool | None:
-    texts = {"true": True, "false": False, "yes": True, "no": False}
-    texts |= {"y": True, "n": False, "on": True, "off": False, "1": True, "0": False}
-    return texts.get(str(value).lower())
+    texts = YES_OR_NO[0].split("|")  # yes and no by turns
+    text = str(value).lower()
+    return text in texts[::2] if text in texts else None

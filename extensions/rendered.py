@@ -15,7 +15,8 @@ from pathlib import Path
 
 import yaml
 from copier import run_copy
-from paxx import GIT, Project, alike
+from paxx import Project
+from repository import GIT, Repository, alike
 
 
 class CannotTellError(Exception):
@@ -26,11 +27,17 @@ class CannotTellError(Exception):
 class Rendering:
     """What the template has rendered into a project."""
 
-    project: Project
+    root: Path
+    """The project."""
     answers_file: str
     """Its path in the project."""
     template: str
     """The template that is running: the path of Copier's clone."""
+
+    @property
+    def repository(self) -> Repository:
+        """The project, as git sees it."""
+        return Repository(self.root)
 
     def files(self, ref: str = "") -> dict[str, bytes]:
         """The files of the version and the answers in the answers file, by path.
@@ -41,9 +48,9 @@ class Rendering:
         Raises:
             CannotTellError: There is no such file, or the template not that version.
         """
-        text = self.project.text(self.answers_file)
+        text = Project(self.root).text(self.answers_file)
         if ref:
-            text = self.project.run_git("show", f"{ref}:./{self.answers_file}")
+            text = self.repository.run("show", f"{ref}:./{self.answers_file}")
         if not text:
             raise CannotTellError(f"there is no {self.answers_file} here")
         # named as Copier names its own, where nothing is refused
@@ -97,15 +104,15 @@ def losses(rendering: Rendering) -> list[Loss]:
 
 
 def _losses(rendering: Rendering) -> list[Loss]:
-    project = rendering.project
+    root, project = rendering.root, Project(rendering.root)
     old = rendering.files(ref="HEAD")
-    head = project.blobs(old)
+    head = rendering.repository.blobs(old)
     work = {
-        name: (project.root / name).read_bytes()
+        name: (root / name).read_bytes()
         for name in old
-        if (project.root / name).is_file() and not project.link_out(name)
+        if (root / name).is_file() and not project.link_out(name)
     }
-    links = [name for name in head if (project.root / name).is_symlink()]
+    links = [name for name in head if (root / name).is_symlink()]
     changed = [
         name
         for name in head
@@ -128,7 +135,7 @@ def _losses(rendering: Rendering) -> list[Loss]:
         if name not in work:
             text = f"{name} is gone, and with it what you had changed there."
             found.append(Loss(text + see, False))
-        elif (project.root / f"{name}.rej").exists():
+        elif (root / f"{name}.rej").exists():
             found.append(Loss(f"{name}.rej has what could not be merged.\n", False))
         elif name in new and not _is_merged(
             work[name], head[name], old[name], new[name]

@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     mode, since = arguments.pop("mode"), arguments.pop("since")
     root = Path.cwd()
     rendering = Rendering(
-        Project(root), arguments.pop("answers_file"), arguments.pop("template")
+        root, arguments.pop("answers_file"), arguments.pop("template")
     )
     options = Options(root, **arguments)
     if mode in ("remove", "remove-all"):

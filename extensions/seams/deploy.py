@@ -9,11 +9,10 @@ from seams import Options, Seam, UnknownShapeError, newline_of
 
 @dataclass(frozen=True)
 class Inserted:
-    """Lines above or below the one line that has the anchor."""
+    """Lines above the one line that has the anchor."""
 
     text: str
-    above: str = ""
-    below: str = ""
+    above: str
 
     def add(self, source: bytes) -> bytes:
         """The file with them.
@@ -21,15 +20,10 @@ class Inserted:
         Raises:
             UnknownShapeError: There is no such line, or more than one.
         """
-        anchor = (self.above or self.below).encode()
+        anchor = self.above.encode()
         if source.count(anchor) != 1:
-            raise UnknownShapeError(f"there is no single line with {anchor.decode()!r}")
-        at = source.index(anchor)
-        offset = source.rfind(b"\n", 0, at) + 1
-        if self.below:
-            offset = source.find(b"\n", at) + 1
-            if not offset:
-                raise UnknownShapeError("its last line does not end")
+            raise UnknownShapeError(f"there is no single line with {self.above!r}")
+        offset = source.rfind(b"\n", 0, source.index(anchor)) + 1
         return source[:offset] + self._lines(source) + source[offset:]
 
     def remove(self, source: bytes) -> bytes:
@@ -87,7 +81,7 @@ source "$SCRIPT_DIR/deploy-worker.sh"
 """,
         above="# 1. Pull new image",
     ),
-    Inserted('    "${ARQ_ENV[@]}" \\\n', below='-e "APP_ENV='),
+    Inserted('    "${ARQ_ENV[@]}" \\\n', above='-e "APP_ENV='),
     Inserted(
         """\
 # The ARQ workers of the new version

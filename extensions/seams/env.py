@@ -3,9 +3,66 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 from seams import Options, Seam, UnknownShapeError, append, newline_of
+
+Text = Callable[[Options], str]
+
+
+def block(
+    name: str,
+    variable: str,
+    lines: Text,
+    text: Text,
+    pattern: Text,
+    *,
+    missed: bool = True,
+    wanted: Callable[[Options], bool] = lambda options: True,
+) -> Seam:
+    """A text at the end of a file.
+
+    Args:
+        name: The file.
+        variable: What the text sets, with what may stand before it: where that is said
+            already, all stays.
+        lines: What to say by hand.
+        text: What is added.
+        pattern: A regular expression for that, whatever the answers were then.
+        missed: As in `Seam`.
+        wanted: As in `Seam`.
+    """
+    said = re.compile(rf"^{variable}\s*=".encode(), re.M | re.I)
+
+    def add(source: bytes, options: Options) -> bytes:
+        return source if said.search(source) else append(source, text(options))
+
+    def remove(source: bytes, options: Options) -> bytes:
+        newline = newline_of(source)
+        known = f"^{pattern(options)}\n".replace("\\\n", "\n").encode()
+        known = known.replace(b"\n", newline)
+        found = list(re.finditer(known, source, re.M))
+        if len(found) != 1:
+            if said.search(source):
+                raise UnknownShapeError("what it says of the queue has been changed")
+            return source
+        before, after = source[: found[0].start()], source[found[0].end() :]
+        if not after or before.endswith(newline * 2):
+            before = before.removesuffix(newline)
+        return before + after
+
+    return Seam(
+        (name,),
+        lines,
+        add,
+        remove,
+        optional=True,
+        missed=missed,
+        private=name == ".env",
+        wanted=wanted,
+        needs=("settings.py",),
+    )
 
 
 def lines(options: Options) -> str:
@@ -24,40 +81,15 @@ ARQ_REDIS_URL=redis://localhost:${{ARQ_REDIS_PORT:-6379}}/{options.redis_db}
 # More: {options.package}/arq_settings.py"""
 
 
-def add(source: bytes, options: Options) -> bytes:
-    """ARQ_REDIS_URL is set."""
-    if re.search(rb"^\s*(export\s+)?ARQ_REDIS_URL\s*=", source, re.M | re.I):
-        return source
-    return append(source, lines(options))
-
-
-def remove(source: bytes, options: Options) -> bytes:
-    """The lines as they were added are gone, whatever the answers were then."""
-    newline = newline_of(source)
-    pattern = b""
-    for line in lines(replace(options, metrics=True)).splitlines():
-        changing = re.match(r"# ARQ_\w+=|# More|ARQ_REDIS_URL=.*/", line)
-        known = re.escape(line.encode())
-        if changing:
-            known = re.escape(changing[0].encode()) + b".*"
-        known += newline
-        pattern += b"(" + known + b")?" if "METRICS" in line else known
-    found = list(re.finditer(rb"^" + pattern, source, re.M))
-    if len(found) != 1:
-        if add(source, options) == source:
-            raise UnknownShapeError("its ARQ_REDIS_URL has been changed")
-        return source
-    before, after = source[: found[0].start()], source[found[0].end() :]
-    if not after or before.endswith(newline * 2):
-        before = before.removesuffix(newline)
-    return before + after
-
-
-def _seam(name: str, *, private: bool = False) -> Seam:
-    needs = ("settings.py",)
-    return Seam(
-        (name,), lines, add, remove, optional=True, private=private, needs=needs
+def _pattern(options: Options) -> str:
+    known = re.escape(lines(replace(options, metrics=True)))
+    known = re.sub(
+        r"(?m)^(\\#\\ (?:ARQ_\w+=|More)|ARQ_REDIS_URL=.*/).*", r"\1.*", known
     )
+    return re.sub(r"\n(\\#\\ ARQ_METRICS.*)", r"(\n\1)?", known)
 
 
-EXAMPLE, ENV = _seam(".env.example"), _seam(".env", private=True)
+EXAMPLE, ENV = (
+    block(name, r"\s*(export\s+)?ARQ_REDIS_URL", lines, lines, _pattern)
+    for name in (".env.example", ".env")
+)

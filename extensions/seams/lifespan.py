@@ -60,9 +60,6 @@ def _close(code: Code, text: str) -> None:
     """Insert a line into the lifespan, for when the app has stopped.
 
     Above `await close_db()`, at the start of a `finally`, or below the `yield`.
-
-    Raises:
-        UnknownShapeError: It is not plain to see where that is.
     """
     function = _lifespan(code)
     if sum(isinstance(node, ast.Yield) for node in ast.walk(function)) != 1:
@@ -80,11 +77,7 @@ def _close(code: Code, text: str) -> None:
 
 
 def _end(block: Sequence[ast.stmt]) -> tuple[ast.stmt, Sequence[ast.stmt]]:
-    """The line with the `yield`, or the `try` with a `finally` around it; what follows.
-
-    Raises:
-        UnknownShapeError: It is in a loop, say, or in a `finally`.
-    """
+    """The line with the `yield`, or a `try` with `finally` around it; what follows."""
     index, line = next(
         (index, line)
         for index, line in enumerate(block)

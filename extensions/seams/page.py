@@ -59,12 +59,7 @@ SEAM = Seam(
 
 
 def _last_router(code: Code) -> tuple[ast.stmt, str]:
-    """The line to include another router below, and the app's name.
-
-    Raises:
-        UnknownShapeError: Routers are included in several places, or in none, and there
-            is no single `app = FastAPI(...)`.
-    """
+    """The line to include another router below, and the app's name."""
     found = code.places(lambda line: _included(line) is not None)
     found = found or code.places(_makes_app)
     names = {re.split(r"\W", code.text(line))[0] for line, _ in found}

@@ -110,11 +110,7 @@ def _is_old(requirement: str) -> bool:
 
 
 def _dependencies(source: bytes) -> list[str]:
-    """The [project] dependencies.
-
-    Raises:
-        UnknownShapeError: There are none.
-    """
+    """The [project] dependencies."""
     try:
         dependencies = tomllib.loads(source.decode("utf-8"))["project"]["dependencies"]
         return [str(name) for name in list(dependencies)]

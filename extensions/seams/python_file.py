@@ -86,11 +86,7 @@ class Code:
         ]
 
     def _line(self, statement: ast.stmt) -> tuple[int, int, bytes]:
-        """Where the lines of a statement start and end, and their indentation.
-
-        Raises:
-            UnknownShapeError: It shares them with another one.
-        """
+        """Where the lines of a statement start and end, and their indentation."""
         first, last = self.start(statement), self.end(statement)
         start = self._lines[statement.lineno - 1]
         indent = self.source[start:first]
@@ -163,12 +159,7 @@ class Code:
                 yield from ((line, it) for it in line.names if it.name == name)
 
     def add_import(self, module: str, name: str, root: Path) -> None:
-        """Add `from module import name` where isort would put it.
-
-        Raises:
-            UnknownShapeError: There are no imports, or other code is among them, which
-                may have to run before what is imported: `load_dotenv()`, for one.
-        """
+        """Add `from module import name` where isort would put it."""
         body = self.tree.body
         for line in body:
             if not isinstance(line, ast.ImportFrom) or line.names[0].name == "*":

@@ -40,11 +40,7 @@ SEAM = Seam(("settings.py", "settings/__init__.py"), lines, add, remove)
 
 
 def _delete_base(code: Code) -> None:
-    """Take ArqSettings out of the bases of Settings.
-
-    Raises:
-        UnknownShapeError: It is not there, or alone.
-    """
+    """Take ArqSettings out of the bases of Settings."""
     bases = _settings_class(code).bases
     names = [code.text(base) for base in bases]
     if MIXIN.name not in names:
@@ -92,11 +88,7 @@ def _heirs(code: Code, name: str) -> set[str]:
 
 
 def _delete_old_fields(code: Code, settings: ast.ClassDef, options: Options) -> None:
-    """Delete the fields that `paxx ext add arq` added: they would hide ArqSettings'.
-
-    Raises:
-        UnknownShapeError: One says something else than the answers.
-    """
+    """Delete the fields that `paxx ext add arq` added: they would hide ArqSettings'."""
     expected = {
         "arq_redis_url": f"redis://localhost:6379/{options.redis_db}",
         "arq_max_jobs": str(options.max_jobs),

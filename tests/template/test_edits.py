@@ -225,7 +225,9 @@ def test_what_is_lost_nevertheless_is_named(
     root = Path(shutil.copytree(versions, tmp_path / "template"))
     for old, new in (("v1.0.0", "v1.1.0"), ("v2.0.0", "v2.1.0")):
         git(root, "checkout", "-q", old)
-        edit(root / "extensions/refusals.py", "    if env.get(", "    if not env.get(")
+        edit(
+            root / "extensions/repository.py", "    if env.get(", "    if not env.get("
+        )
         release(root, new)
     shop.edit(".copier-answers.yml", str(versions), str(root))
     shop.edit(".copier-answers.yml", "v1.0.0", "v1.1.0")

@@ -120,12 +120,16 @@ def test_paxx_ext_add_arq_on_ours(paxx_shop: Callable[..., Shop], paxx: Path) ->
     assert shop.git("diff", "--name-only", good).split() == ["services/tasks.py"]
 
 
-def leave(shop: Shop, mode: str = "remove", *arguments: str) -> str:
+def leaving_command(mode: str = "remove") -> list[str]:
     """The command of docs/updating.md, without the download of Copier."""
     page = (TEMPLATE / "docs/updating.md").read_text().split("## Removing")[1]
     [command] = re.findall(r"```bash\nuvx --with \S+ (.*)\n```", page)
-    words = command.replace("mode=remove", f"mode={mode}").split()
-    return copier(*words[1:], *arguments, cwd=shop.root, check=False).stderr
+    words: list[str] = command.replace("mode=remove", f"mode={mode}").split()
+    return words
+
+
+def leave(shop: Shop, mode: str = "remove") -> str:
+    return copier(*leaving_command(mode)[1:], cwd=shop.root, check=False).stderr
 
 
 KINDS = {
@@ -300,7 +304,7 @@ def test_an_empty_file_that_was_there_before_is_kept(shop: Shop) -> None:
     shop.commit()
     before = shop.git("rev-parse", "HEAD").strip()
     shop.copy()
-    leave(shop)
+    run(leaving_command(), cwd=shop.root)
     shop.git("add", "-A")
     assert shop.git("diff", "--cached", before) == ""
 

@@ -175,7 +175,8 @@ def test_however_it_ends_one_version_runs(version_1: Server, what: str) -> None:
         assert version == ("2" if "Running WorkerSettings" in output else "1"), where
         assert status != 0 or version == "2", where
         versions.add(version)
-        assert version_1.deploy("3")[0] == 0, where  # and the next one goes well
+        status, output = version_1.deploy("3")  # and the next one goes well
+        assert status == 0, f"{where}\n{output}"
         assert version_1.running() in (BLUE, GREEN), where
         assert version_1.versions() == {"3"}, where
         left = {path.name for path in (version_1.state / "containers").iterdir()}

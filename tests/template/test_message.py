@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import TEMPLATE, Shop, as_github, run
+from support import TEMPLATE, Shop, as_github, copier, run
 
 COLUMNS, LINES = 80, 23  # and one for the prompt
 OTHER_FILE = ("-a", ".copier-answers.arq.yml")
@@ -101,7 +101,7 @@ def test_the_update_command_is_the_one_for_how_copier_was_run(
     _, message = last_words(shop.copy(*OTHER_FILE))
     command = update_command(message)
     assert command == ["copier", "update", "--trust", "--defaults", *OTHER_FILE]
-    run(command, cwd=shop.root)
+    copier(*command[1:], cwd=shop.root)
 
     # trusted once, and run by uvx, which keeps its environments in uv's cache
     settings = tmp_path / "settings.yml"

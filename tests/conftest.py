@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import redis
-from faults import TASKS, Faults
 from support import (
     ARQ,
     PAXX,
@@ -221,32 +220,3 @@ def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
     server.start()
     yield server
     server.stop()
-
-
-# --- Workers and what breaks ------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def fault_shop(shop_with_queue: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A project with the tasks of faults.py. Not to be changed."""
-    shop = shop_with_queue.copy_to(tmp_path_factory.mktemp("faults") / "shop")
-    shop.write_tasks(TASKS)
-    return shop
-
-
-@pytest.fixture
-def faults(fault_shop: Shop, redis_url: str, tmp_path: Path) -> Iterator[Faults]:
-    """That project's workers, on a server that stays as it is."""
-    found = Faults(fault_shop, redis_url, tmp_path)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def own_faults(
-    fault_shop: Shop, own_redis: OwnRedis, tmp_path: Path
-) -> Iterator[Faults]:
-    """That project's workers, on a server that may be broken."""
-    found = Faults(fault_shop, own_redis.url, tmp_path)
-    yield found
-    found.close()

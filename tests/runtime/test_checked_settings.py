@@ -81,7 +81,7 @@ async def test_keep_result_for_ever(app: App, notes: Notes) -> None:
 
 
 async def test_times_as_timedelta(app: App, notes: Notes) -> None:
-    times = {
+    times: dict[str, Any] = {
         name: timedelta(seconds=seconds)
         for name, seconds in {
             "retry_delay": 0.3,

@@ -96,6 +96,7 @@ async def write(app: App, key: bytes | str, kind: str, value: bytes) -> None:
         await getattr(app.redis, kind)(key, value)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60,
     deadline=None,

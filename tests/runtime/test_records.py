@@ -192,7 +192,11 @@ async def test_a_failure_that_is_not_recorded_is_not_told(
 
     failures = Failures()
     once_late = func(fail_late, name="fail_late")
-    options = {"on_failure": on_failure, "observers": [failures], "max_tries": 1}
+    options: dict[str, Any] = {
+        "on_failure": on_failure,
+        "observers": [failures],
+        "max_tries": 1,
+    }
     async with app.worker(once_late, **options):
         await app.enqueue("fail_late", 0.4, _job_id="a")
         await notes.started("a")

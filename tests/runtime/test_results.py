@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from arq_runtime.keys import DONE
@@ -68,7 +69,7 @@ async def test_defer_until_is_utc_where_it_has_no_zone(
     time.tzset()
     due = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
     until_ = due.replace(tzinfo=None) if zone is None else due.astimezone(zone)
-    options = {"_job_id": "a", "_defer_until": until_}
+    options: dict[str, Any] = {"_job_id": "a", "_defer_until": until_}
     if how == "enqueue":
         await app.enqueue("double", 1, **options)
     elif how == "many":

@@ -4,10 +4,12 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 import trustme
+from arq_runtime.worker.outages import HopelessError
 from kit import App
 from support import OwnRedis, free_port, wait_for
 
@@ -18,7 +20,7 @@ async def add(ctx: dict[str, object], a: int, b: int) -> int:
 
 @contextmanager
 def guarded_sentinel(
-    master: OwnRedis, directory: Path, lines: str, client: "redis.Redis[bytes]"
+    master: OwnRedis, directory: Path, lines: str, client: Any
 ) -> Iterator[None]:
     """A Sentinel that knows the master as `queue`; the client is one of its own."""
     conf = directory / "sentinel.conf"
@@ -31,7 +33,7 @@ sentinel auth-pass queue p@ss
 """)
     log = directory / "sentinel.log"
     with log.open("wb") as file:
-        command = [master.binary, conf, "--sentinel"]
+        command = [master.binary, str(conf), "--sentinel"]
         process = subprocess.Popen(command, stdout=file, stderr=file)
 
     def is_ready() -> bool:
@@ -76,8 +78,10 @@ async def test_a_password(guarded_redis: OwnRedis, tmp_path: Path, login: str) -
         if login:
             return await runs(url)
         app = App(url)
-        with pytest.raises(redis.ConnectionError):  # it is the Sentinels' own password
-            await app.redis.ping()
+        remedy = "the Sentinels' own \\?sentinel_password=... in ARQ_REDIS_URL"
+        with pytest.raises(HopelessError, match=remedy):
+            async with app.worker(add):
+                raise AssertionError("it works")
         await app.close()
 
 
@@ -98,7 +102,7 @@ tls-cert-file {files["cert"]}
 tls-key-file {files["key"]}
 tls-ca-cert-file {files["ca"]}
 """
-    trusted = {"ssl": True, "ssl_ca_certs": str(files["ca"])}
+    trusted: dict[str, Any] = {"ssl": True, "ssl_ca_certs": str(files["ca"])}
     client = redis.Redis(host="127.0.0.1", port=port, password="sesame", **trusted)
     url = (
         f"sentinel://:p%40ss@127.0.0.1:{port}/queue/2?sentinel_password=sesame"

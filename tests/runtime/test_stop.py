@@ -145,7 +145,7 @@ async def test_workers_come_and_go_under_load(
     app: App, processes: Processes, notes: Notes
 ) -> None:
     """Deploys, while jobs come in: each runs, once."""
-    total = 1500
+    total = 1000
 
     async def enqueue() -> None:
         for start in range(0, total, 50):
@@ -156,7 +156,7 @@ async def test_workers_come_and_go_under_load(
             await asyncio.sleep(0.05)
 
     enqueueing = asyncio.create_task(enqueue())
-    for _ in range(3):
+    for _ in range(2):
         starting = [processes.start(max_jobs=20) for _ in range(2)]
         workers = await asyncio.gather(*starting)
         for worker in workers:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from arq_runtime.worker.job import Context
 from kit import App, until
@@ -21,7 +22,7 @@ async def test_jobs_wait_for_threads_that_hang_and_fail_of_nothing(
     app: App, notes: Notes
 ) -> None:
     let_go = threading.Event()
-    options = {"max_jobs": 2, "max_tries": 1, "job_timeout": 0.5}
+    options: dict[str, Any] = {"max_jobs": 2, "max_tries": 1, "job_timeout": 0.5}
     async with app.worker(hang, sync, **options, ctx={"let_go": let_go}) as worker:
         for name in ("a", "b"):
             await app.enqueue("hang", name, _job_id=name)
@@ -43,7 +44,12 @@ async def test_the_count_of_threads_is_right_whatever_ends_their_jobs(
     app: App, notes: Notes
 ) -> None:
     let_go = threading.Event()
-    options = {"max_jobs": 20, "max_tries": 1, "job_timeout": 2, "poll_delay": 0.05}
+    options: dict[str, Any] = {
+        "max_jobs": 20,
+        "max_tries": 1,
+        "job_timeout": 2,
+        "poll_delay": 0.05,
+    }
     async with app.worker(hang, sync, **options, ctx={"let_go": let_go}) as worker:
         jobs = [await app.enqueue(hang, f"{n}") for n in range(10)]
         done = [await app.enqueue(sync, f"d{n}") for n in range(5)]

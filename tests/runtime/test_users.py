@@ -173,6 +173,28 @@ async def test_a_cancellation_that_gets_lost(
     assert not caplog.messages
 
 
+async def test_a_cancellation_that_gets_lost_in_the_main_loop(redis_url: str) -> None:
+    """Its connections are there until it has ended."""
+    beating = asyncio.Event()
+
+    class LosesIt(Worker):
+        async def heart_beat(self) -> None:
+            beating.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            await asyncio.sleep(0.1)
+            await super().heart_beat()
+
+    worker = LosesIt(
+        [add], handle_signals=False, redis_settings=parse_redis_url(redis_url)
+    )
+    running = asyncio.create_task(worker.async_run())
+    await beating.wait()
+    await worker.close()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
 # --- --watch --------------------------------------------------------------------------
 
 

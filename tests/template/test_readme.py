@@ -103,7 +103,14 @@ def test_the_snippets_of_the_pages_pass_the_projects_own_checks(
     output = shop.mypy(".").splitlines()
     complaints = [line for line in output if line.startswith("pasted")]
     # of what this project and its environment lack
-    known = ("enqueue_in", "auth_aws_cognito", "sentry_sdk", "worq", "fakeredis", "note:")
+    known = (
+        "enqueue_in",
+        "auth_aws_cognito",
+        "sentry_sdk",
+        "worq",
+        "fakeredis",
+        "note:",
+    )
     assert not [line for line in complaints if not any(word in line for word in known)]
 
 

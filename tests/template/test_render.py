@@ -128,7 +128,9 @@ def rendered(
             assert result.project_dir
             shutil.move(result.project_dir, path)
 
-        made = made_once(shared / f"rendered-{NAMES[COMBINATIONS.index(answers)]}", copy)
+        made = made_once(
+            shared / f"rendered-{NAMES[COMBINATIONS.index(answers)]}", copy
+        )
         return Shop(made, project_env, template)
 
     return render

@@ -57,23 +57,32 @@ class _Once(Retry):
 
 
 async def _greet(connection: Any) -> None:
-    """Log in, as redis-py does; and say why where the server has closed at once.
-
-    One that has too many clients says so and closes. redis-py, which writes first, would
-    know only that it is closed.
-    """
-    reader = getattr(connection, "_reader", None)
+    """Log in, as redis-py does; where the server closes over it, find out why."""
     try:
         await connection.on_connect()
     except ConnectionError as exc:
-        said = b""
-        if reader is not None and not connection.is_connected:
-            with suppress(Exception):
-                async with asyncio.timeout(0.1):
-                    said = await reader.readline()
+        said = b"" if connection.is_connected else await _first_words(connection)
         if said.startswith(b"-"):
             raise ConnectionError(said[1:].decode(errors="replace").strip()) from exc
         raise
+
+
+async def _first_words(connection: Any) -> bytes:
+    """What a server says to whoever connects: that it has too many clients, say.
+
+    It closes then, and whoever has written meanwhile cannot read it any more.
+    """
+    said = b""
+    with suppress(OSError, AttributeError):  # of a UNIX socket; a timeout is an OSError
+        async with asyncio.timeout(0.3):
+            reader, writer = await asyncio.open_connection(
+                connection.host, connection.port
+            )
+            try:
+                said = await reader.readline()
+            finally:
+                writer.transport.abort()
+    return said
 
 
 def parse_redis_url(url: str) -> RedisSettings:

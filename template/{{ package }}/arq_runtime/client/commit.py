@@ -1,10 +1,11 @@
 """Jobs that wait for the commit of a SQLAlchemy session."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.util import await_only
 
@@ -15,12 +16,14 @@ from .client import Client
 
 
 class _Waiting(NamedTuple):
+    send: "_Send"
     transactions: list[SessionTransaction]
     """The one it belongs to, and those around that."""
     queue: Queue
     call: Call
 
 
+_Send = Callable[[list[_Waiting]], Coroutine[Any, Any, None]]
 _WAITING = "arq.waiting"
 _COMMITTED = "arq.committed"
 
@@ -30,11 +33,10 @@ class AfterCommit:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._sending: set[asyncio.Task[None]] = set()
 
     def enqueue_after_commit(
         self,
-        session: AsyncSession,
+        session: AsyncSession | async_scoped_session[AsyncSession],
         function: str | Task,
         /,
         *args: Any,
@@ -66,16 +68,13 @@ class AfterCommit:
         queue = self._client.queues.to_send(function, _queue_name)
         with enqueue_span(function, queue.name):
             call = self._client.prepare(queue, function, *args, **kwargs)
+        if isinstance(session, async_scoped_session):
+            session = session()
         self._wait(session.sync_session, queue, call)
         return call.job_id.decode()
 
     def _wait(self, session: Session, queue: Queue, call: Call) -> None:
         """Send a call when the session's transaction has been committed."""
-        if _WAITING not in session.info:
-            session.info[_WAITING] = []
-            session.info[_COMMITTED] = set()
-            event.listen(session, "after_commit", _note_commit)
-            event.listen(session, "after_transaction_end", self._send_or_drop)
         if not session.in_transaction():
             session.begin()  # or a rollback before the first SQL would not be seen
         transaction = session.get_nested_transaction() or session.get_transaction()
@@ -83,30 +82,8 @@ class AfterCommit:
         while transaction is not None:
             transactions.append(transaction)
             transaction = transaction.parent
-        session.info[_WAITING].append(_Waiting(transactions, queue, call))
-
-    def _send_or_drop(self, session: Session, transaction: SessionTransaction) -> None:
-        """A transaction has ended; if it was not committed, its jobs are dropped.
-
-        The jobs of a savepoint that was released wait for the transaction around it.
-        """
-        committed = transaction in session.info[_COMMITTED]
-        session.info[_COMMITTED].discard(transaction)
-        waiting: list[_Waiting] = session.info[_WAITING]
-        if transaction.parent is not None:
-            if not committed:
-                waiting[:] = [
-                    one for one in waiting if transaction not in one.transactions
-                ]
-            return
-        ready = waiting[:]
-        waiting.clear()
-        if committed and ready:
-            # What is committed is to be queued, also when the request is cancelled.
-            task = asyncio.get_running_loop().create_task(self._send(ready))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
-            await_only(asyncio.shield(task))
+        waiting = session.info.setdefault(_WAITING, [])
+        waiting.append(_Waiting(self._send, transactions, queue, call))
 
     async def _send(self, ready: list[_Waiting]) -> None:
         for queue in dict.fromkeys(one.queue for one in ready):
@@ -114,6 +91,44 @@ class AfterCommit:
             await self._client.send(queue, calls)
 
 
+_sending: set[asyncio.Task[None]] = set()
+
+
+# Of all sessions: one cannot be given a listener while it tells its own of a commit.
+@event.listens_for(Session, "after_commit")
 def _note_commit(session: Session) -> None:
     transaction = session.get_nested_transaction() or session.get_transaction()
-    session.info[_COMMITTED].add(transaction)
+    session.info.setdefault(_COMMITTED, set()).add(transaction)
+
+
+@event.listens_for(Session, "after_transaction_end")
+def _send_or_drop(session: Session, transaction: SessionTransaction) -> None:
+    """A transaction has ended; if it was not committed, its jobs are dropped.
+
+    The jobs of a savepoint that was released wait for the transaction around it.
+    """
+    committed: set[SessionTransaction] = session.info.get(_COMMITTED, set())
+    is_committed = transaction in committed
+    committed.discard(transaction)
+    waiting: list[_Waiting] = session.info.get(_WAITING, [])
+    if transaction.parent is not None:
+        if not is_committed:
+            waiting[:] = [one for one in waiting if transaction not in one.transactions]
+        return
+    ready = waiting[:]
+    waiting.clear()
+    if is_committed and ready:
+        await_only(asyncio.shield(_begin_to_send(ready)))
+
+
+async def _send(ready: list[_Waiting]) -> None:
+    for send in dict.fromkeys(one.send for one in ready):
+        await send([one for one in ready if one.send == send])
+
+
+def _begin_to_send(ready: list[_Waiting]) -> asyncio.Task[None]:
+    """What is committed is to be queued, also when the request is cancelled."""
+    task = asyncio.get_running_loop().create_task(_send(ready))
+    _sending.add(task)
+    task.add_done_callback(_sending.discard)
+    return task

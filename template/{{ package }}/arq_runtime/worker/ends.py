@@ -146,7 +146,9 @@ class Ends:
         async with self._large:
             for _ in range(LARGE_TRIES):
                 try:
-                    answers = await self._send([finished], uuid4().hex)
+                    answers = await self._send(
+                        [finished], uuid4().hex, self._key + ":large"
+                    )
                 except UNREACHABLE:
                     await self._wait_out(
                         self._redis.time
@@ -190,7 +192,7 @@ class Ends:
             if answer == DROPPED:
                 logger.warning("No room in Redis for the result of %s", job.ref)
 
-    async def _send(self, batch: list[_Finished], token: str) -> Any:
+    async def _send(self, batch: list[_Finished], token: str, key: str = "") -> Any:
         values: list[Any] = [
             token,
             self._keep_ms,
@@ -204,7 +206,7 @@ class Ends:
             lost = job.payload or b"" if job.lost else b""
             values += [job.id, job.token, job.job_try, end.what, end.ms]
             values += [end.result or b"", end.keep_result_ms, details, lost]
-        keys = [self._queue, self._queue + FAILED, self._key]
+        keys = [self._queue, self._queue + FAILED, key or self._key]
         return await run_script(self._redis, _FINISH, keys, values)
 
 

@@ -41,7 +41,8 @@ async def record(
         pipe.zremrangebyscore(QUEUES, "-inf", now_ms - keep_queue_ms)
         pipe.zremrangebyscore(queue + FAILED, "-inf", now_ms - keep_failed_s * 1000)
         pipe.set(queue + WORKER + worker_id, json.dumps(about), px=keep_ms)
-        await pipe.execute()
+        # What others have left under these names is no outage.
+        await pipe.execute(raise_on_error=False)
 
 
 async def forget(redis: ArqRedis, queue: str, worker_id: str, *keys: str) -> None:

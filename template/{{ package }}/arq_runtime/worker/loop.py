@@ -19,13 +19,13 @@ from redis.exceptions import RedisError, ResponseError
 
 from ..connection import connect
 from ..scripts import run_script, script
-from .alive import LifeSign
 from .cron import Schedule
 from .ends import DONE, DROPPED, LOST, REFUSED, Ends
 from .job import ClaimedJob, Context, End, FailureHook, Relaying
 from .leases import Leases
 from .observers.observer import Observer, Observers
 from .outages import HopelessError, Outages, is_cancelled
+from .pulse import pulse
 from .runner import Runner, RunOptions
 from .threads import Threads
 from .wakeups import end, listen
@@ -67,7 +67,6 @@ class Loop(arq.worker.Worker):
     ) -> None:
         self.is_open = False
         self._wake = asyncio.Event()
-        self._life_sign = LifeSign()
         self.threads = Threads(options.get("max_jobs", 10), self._wake.set)
         tasks = [self.threads.as_coroutine(task) for task in functions]
         super().__init__(tasks, **options)
@@ -161,12 +160,8 @@ class Loop(arq.worker.Worker):
             redis.exceptions.RedisError, OSError: In burst mode, when Redis is away.
         """
         self._open()
-        self._tick(self.loop.time())
-        try:
+        with pulse(self.leases):
             await self._work()
-        finally:
-            self._ticking.cancel()
-            self._life_sign.delete()
 
     async def _work(self) -> None:
         names = ", ".join(self.functions)
@@ -240,21 +235,6 @@ class Loop(arq.worker.Worker):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         self._wake.clear()
-
-    def _tick(self, due: float) -> None:
-        """Each second, tell whether a job has kept the event loop from running."""
-        blocked = self.loop.time() - due
-        if blocked > 2:
-            logger.warning(
-                "The event loop was blocked for %.0f s, with these jobs: %s. Blocking "
-                "code belongs in a plain `def` task, or in asyncio.to_thread",
-                blocked,
-                ", ".join(job.ref for job in self.leases.held.values()) or "none",
-            )
-        with contextlib.suppress(OSError):  # of the disk, which is no trouble of jobs
-            self._life_sign.write(self.loop.time() - self.leases.answered_at)
-        due = self.loop.time() + 1
-        self._ticking = self.loop.call_at(due, self._tick, due)
 
     async def _burst_is_over(self) -> bool:
         if 0 <= self.max_burst_jobs <= self._jobs_started():

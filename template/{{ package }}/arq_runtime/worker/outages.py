@@ -28,6 +28,8 @@ def _hopeless(exc: BaseException) -> str:
     text = str(exc)
     if isinstance(exc, AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text:
         return "correct the user and password in ARQ_REDIS_URL"
+    if "No master found" in text and "Authentication" in text:
+        return "give the Sentinels' own ?sentinel_password=... in ARQ_REDIS_URL"
     if isinstance(exc, NoPermissionError):
         return "grant the Redis user what docs/production.md lists"
     if "DB index is out of range" in text or "SELECT is not allowed" in text:

@@ -309,7 +309,9 @@ class Runner:
     def failed(self, job: ClaimedJob, exc: BaseException, reason: str) -> End:
         """The end of a job that has failed for good."""
         text = clean(error_text(exc), ERROR_SIZE)
-        result = exc if len(text) < ERROR_SIZE else JobExecutionFailed(text)
+        # A cancellation would cancel who waits for the result.
+        is_plain = len(text) < ERROR_SIZE and isinstance(exc, Exception)
+        result = exc if is_plain else JobExecutionFailed(text)
         end = self._end(job, "failed", reason, result)
         end.error = exc
         end.details |= {

@@ -184,15 +184,18 @@ class Worker(Loop):
         with contextlib.suppress(*UNREACHABLE):
             async with asyncio.timeout(STOP_S):
                 await self.leases.claimed()
-                if self.tasks:
-                    await asyncio.wait(self.tasks.values())
+                ending = list(self.tasks.values())
+                if self.main_task and self.main_task.cancelling():
+                    ending.append(self.main_task)  # it uses the connections
+                if ending:
+                    await asyncio.wait(ending)
         with contextlib.suppress(*UNREACHABLE):
             async with asyncio.timeout(STOP_S if self.leases.held else 0.5):
                 await self.ends.give_back(
                     self.leases.held.values(), self.runner.released
                 )
                 ends = self.queue_name + ENDS + self.worker_id
-                keys = self.health_check_key, ends
+                keys = self.health_check_key, ends, f"{ends}:large"
                 await heartbeat.forget(
                     self.pool, self.queue_name, self.worker_id, *keys
                 )

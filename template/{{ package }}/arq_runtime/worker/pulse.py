@@ -1,0 +1,44 @@
+"""Each second: does the event loop answer? Whoever asks is told, and what blocks it."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from .alive import LifeSign
+from .leases import Leases
+
+logger = logging.getLogger("arq.worker")
+
+#: How long the loop may be blocked before that is said, in seconds.
+BLOCKED_S = 2
+
+
+@contextlib.contextmanager
+def pulse(leases: Leases) -> Iterator[None]:
+    """Tell it for the length of the block, in the running event loop."""
+    loop = asyncio.get_running_loop()
+    sign = LifeSign()
+    ticking: asyncio.TimerHandle
+
+    def tick(due: float) -> None:
+        nonlocal ticking
+        blocked = loop.time() - due
+        if blocked > BLOCKED_S:
+            logger.warning(
+                "The event loop was blocked for %.0f s, with these jobs: %s. Blocking "
+                "code belongs in a plain `def` task, or in asyncio.to_thread",
+                blocked,
+                ", ".join(job.ref for job in leases.held.values()) or "none",
+            )
+        with contextlib.suppress(OSError):  # of the disk, which is no trouble of jobs
+            sign.write(loop.time() - leases.answered_at)
+        due = loop.time() + 1
+        ticking = loop.call_at(due, tick, due)
+
+    tick(loop.time())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        sign.delete()

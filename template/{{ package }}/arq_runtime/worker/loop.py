@@ -28,7 +28,7 @@ from .outages import HopelessError, Outages, is_cancelled
 from .pulse import pulse
 from .runner import Runner, RunOptions
 from .threads import Threads
-from .wakeups import end, listen
+from .wakeups import beside, listen
 
 logger = logging.getLogger("arq.worker")
 
@@ -172,23 +172,18 @@ class Loop(arq.worker.Worker):
         self.observers.tell("started", self.queue_name, [*self.functions])
         if self.on_startup:
             await self.on_startup(self.ctx)
-        beside = [
-            listen(self.pool, self.queue_name, lambda: self._free() > 0, self._wake)
-        ]
+        others = [listen(self.pool, self.queue_name, self._free, self._wake)]
         if self.relay and self.burst:
             await self.relay(True)
         elif self.relay:
-            beside.append(self.relay(False))
-        tasks = [self.loop.create_task(one) for one in beside]
-        try:
+            others.append(self.relay(False))
+        async with beside(others):
             while not is_cancelled():
                 await self._wait_out(self._poll_iteration)
                 if self.burst and await self._burst_is_over():
                     return
                 await self._idle()
             raise asyncio.CancelledError
-        finally:
-            await end(tasks)
 
     async def _wait_out(self, step: Any) -> None:
         await self.outages.wait_out(self.pool, step, is_first=self.leases.is_new)

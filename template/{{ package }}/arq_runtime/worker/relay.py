@@ -46,7 +46,7 @@ class Relay:
             return
         wake = asyncio.Event()
         redis = await self._queue.redis()
-        listener = asyncio.create_task(listen(redis, self._key, lambda: True, wake))
+        listener = asyncio.create_task(listen(redis, self._key, lambda: 1, wake))
         try:
             while True:
                 await self._take_turn()

@@ -1,8 +1,9 @@
 """Idle workers are woken when a job is enqueued, instead of polling for it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from arq import ArqRedis
 
@@ -14,9 +15,12 @@ SILENCE_S = 15
 
 
 async def listen(
-    redis: ArqRedis, queue: str, is_idle: Callable[[], bool], wake: asyncio.Event
+    redis: ArqRedis, queue: str, free: Callable[[], int], wake: asyncio.Event
 ) -> None:
-    """Set `wake` for each message of the queue's channel, until cancelled."""
+    """Set `wake` for each message of the queue's channel, until cancelled.
+
+    But while nothing is `free` to do something about it.
+    """
     while True:
         with suppress(*UNREACHABLE):  # until it is back, poll_delay it is
             async with redis.pubsub() as pubsub:
@@ -29,14 +33,20 @@ async def listen(
                     asked = message is None
                     if asked:  # a connection that is half open is as quiet
                         await pubsub.ping()
-                    elif is_idle():
+                    elif free() > 0:
                         wake.set()
         await asyncio.sleep(1)
 
 
-async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks, again where that got lost, as it can before Python 3.12."""
-    while running := [task for task in tasks if not task.done()]:
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running, timeout=1)
+@asynccontextmanager
+async def beside(others: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run them for the length of the block."""
+    tasks = [asyncio.create_task(one) for one in others]
+    try:
+        yield
+    finally:
+        # Again where a cancellation got lost, as it can before Python 3.12.
+        while running := [task for task in tasks if not task.done()]:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=1)

@@ -96,7 +96,8 @@ async def test_a_task_that_cancels_itself(
 ) -> None:
     caplog.set_level("INFO", "arq.worker")
     await app.enqueue(cancels_itself, "a", True, _job_id="a")
-    await app.burst(cancels_itself, retry_delay=0.1)
+    async with asyncio.timeout(20):  # else it would run for ever
+        await app.burst(cancels_itself, retry_delay=0.1)
     first, second, third = notes.starts("a")
     assert second.at - first.at >= 0.1 and third.at - second.at >= 0.2
     assert (await app.failed("a"))["tries"] == "3"

@@ -172,7 +172,8 @@ class Ends:
 
     def _note_recorded(self, batch: list[_Finished], answers: list[Any]) -> None:
         for (recorded, job, end), answer in zip(batch, answers, strict=True):
-            if answer == LOST and job.again is not None:  # to this worker itself
+            if answer == LOST and job.again is not None and job.is_same(job.again):
+                # to this worker itself
                 job.token, job.job_try = job.again.token, job.again.job_try
                 job.again = None
                 self._add((recorded, job, end))

@@ -62,6 +62,12 @@ class ClaimedJob:
     def __post_init__(self) -> None:
         self.job_id = self.id.decode(errors="backslashreplace")
 
+    def is_same(self, other: "ClaimedJob") -> bool:
+        """Is the other a claim of this job, and not of another under its id?"""
+        if other.payload is None:  # too large to come with the claim
+            return other.size == len(self.payload or b"")
+        return other.payload == self.payload
+
     @property
     def due_ms(self) -> int:
         """When it was due; others can write any score."""

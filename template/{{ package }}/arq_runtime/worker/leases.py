@@ -192,7 +192,7 @@ class Leases:
         if isinstance(payload, int):
             job.size = payload
         before = self.held.get(job.job_id)
-        if before is not None and before.is_ending:
+        if before is not None and (before.is_ending or not before.is_same(job)):
             before.again = job
             return
         if before is not None:

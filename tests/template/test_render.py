@@ -124,7 +124,9 @@ def rendered(
             with wiring_in_process():
                 result = child.copy(extra_answers=answers)
             assert result.exit_code == 0, result.exception
-            assert {name: result.answers[name] for name in answers} == answers
+            # What is not asked for, as the outbox without a database, has no answer.
+            found = {name: result.answers.get(name, False) for name in answers}
+            assert found == answers
             assert result.project_dir
             shutil.move(result.project_dir, path)
 

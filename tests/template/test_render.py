@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from copying import wiring_in_process
+from copying import shortcuts
 from jinja2 import Environment, meta
 from jinja2_ansible_filters import AnsibleCoreFiltersExtension
 from pytest_copie.plugin import Copie, Result
@@ -121,7 +121,7 @@ def rendered(
         def copy(path: Path) -> None:
             parent = Result(project_dir=bootstrapped)
             child = copie(parent_result=parent, child_tpl=template)
-            with wiring_in_process():
+            with shortcuts():
                 result = child.copy(extra_answers=answers)
             assert result.exit_code == 0, result.exception
             # What is not asked for, as the outbox without a database, has no answer.

@@ -87,7 +87,7 @@ class Refusals(ContextHook):
             return ""
         answers_file = str(context["_copier_conf"]["answers_file"])
         answers = _yaml(project.text(answers_file))
-        skipped = {*self._skipped(context), answers_file}
+        skipped = {*self._listed("_skip_if_exists", context), answers_file}
         there = {
             name: repository.content(name)
             for name in files
@@ -122,7 +122,12 @@ class Refusals(ContextHook):
         root = Path(context["_copier_conf"]["src_path"]) / "template"
         paths = [path for path in root.rglob("*") if path.is_file()]
         names = [self._name(path.relative_to(root).parts, context) for path in paths]
-        return {name: path for name, path in zip(names, paths, strict=True) if name}
+        left_out = tuple(f"{it}/" for it in self._listed("_exclude", context) if it)
+        return {
+            name: path
+            for name, path in zip(names, paths, strict=True)
+            if name and not f"{name}/".startswith(left_out)
+        }
 
     def _rendered(self, template: Path, context: dict[str, Any]) -> bytes:
         """What the template makes of one file."""
@@ -148,10 +153,10 @@ class Refusals(ContextHook):
         names = [self._string(part, context).removesuffix(".jinja") for part in parts]
         return "/".join(names) if all(names) else ""
 
-    def _skipped(self, context: dict[str, Any]) -> list[str]:
-        """The files that stay as they are when they exist."""
+    def _listed(self, key: str, context: dict[str, Any]) -> list[str]:
+        """Paths in copier.yml: those that are left out, or stay when they exist."""
         text = (Path(context["_copier_conf"]["src_path"]) / "copier.yml").read_text()
-        return [self._string(it, context) for it in _yaml(text)["_skip_if_exists"]]
+        return [self._string(it, context) for it in _yaml(text)[key]]
 
     def _string(self, text: str, context: dict[str, Any]) -> str:
         if "{" not in text:

@@ -8,18 +8,11 @@ test that is about the command itself, or about its launching the wiring, has
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import (
-    chdir,
-    contextmanager,
-    redirect_stderr,
-    redirect_stdout,
-)
-from itertools import takewhile
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import CodeType
 from typing import IO, Any
@@ -82,13 +75,14 @@ def shortcuts() -> Iterator[None]:
 def _run_or_wire(
     command: Any, *args: Any, **options: Any
 ) -> subprocess.CompletedProcess[Any]:
-    words = shlex.split(command) if isinstance(command, str) else [*map(str, command)]
-    script = next((word for word in words if word.endswith("extensions/wire.py")), "")
+    words = command if isinstance(command, list) else []
+    script = next(
+        (word for word in words if str(word).endswith("extensions/wire.py")), ""
+    )
     if not script or Path(script).read_bytes() != Path(wire.__file__).read_bytes():
         return _run(command, *args, **options)
-    rest = words[words.index(script) + 1 :]
-    arguments = takewhile(lambda word: word != "||", rest)
-    return subprocess.CompletedProcess(command, _wire([*arguments]))
+    code = _wire(words[words.index(script) + 1 :])
+    return subprocess.CompletedProcess(command, code)
 
 
 def _wire(arguments: Sequence[str]) -> int:

@@ -78,7 +78,7 @@ def edited(
         write(shop, name, change(OLD))
     write(shop, "clash", CLASH)
     write(shop, "dropped", end_of_file(OLD))
-    shop.edit(COMPOSE, "interval: 60s", "interval: 7s")
+    shop.edit(COMPOSE, "interval: 5s", "interval: 7s")
     (shop / "core/mode.py").chmod(0o755)
     (shop / "core/deleted_by_me.py").unlink()
     (shop / "core/renamed.py").rename(shop / "core/other_name.py")

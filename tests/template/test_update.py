@@ -222,7 +222,7 @@ def ignoring(
 def test_an_ignored_file_is_neither_overwritten_nor_deleted(
     ignoring: Shop, versions: Path
 ) -> None:
-    mine = edit(ignoring / COMPOSE, "interval: 60s", "interval: 7s")
+    mine = edit(ignoring / COMPOSE, "interval: 5s", "interval: 7s")
     [path] = (versions / "template").glob("*worker_file*")
     edit(path, "45s", "50s")
     release(versions, "v2.0.0")

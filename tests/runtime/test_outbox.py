@@ -60,6 +60,10 @@ async def database(app: App, database_at: str) -> AsyncIterator[Database]:
     await found.engine.dispose()
 
 
+async def is_empty(database: Database) -> bool:
+    return await database.waiting() == 0
+
+
 # --- With the transaction -------------------------------------------------------------
 
 
@@ -81,8 +85,8 @@ async def test_a_job_comes_with_its_transaction_or_not_at_all(
             await database.outbox.enqueue_in(session, job, "closed")
         await notes.ended("committed")
         await notes.ended("released")
+        await until(lambda: is_empty(database))
     assert len(notes.starts()) == 2
-    assert await database.waiting() == 0
 
 
 async def test_a_call_is_checked_at_once(app: App, database: Database) -> None:
@@ -170,10 +174,7 @@ async def test_order_with_two_relays(
     two = [Database(app, database_at, Slow(app.queues)) for _ in range(2)]
     relays = [asyncio.create_task(one.relay(False)) for one in two]
 
-    async def is_empty() -> bool:
-        return await database.waiting() == 0
-
-    await until(is_empty)
+    await until(lambda: is_empty(database))
     for task in relays:
         task.cancel()
     await asyncio.wait(relays)

@@ -125,7 +125,7 @@ def test_the_snippets_of_beside_pass_the_projects_own_checks_and_run(
         [
             *project["dependencies"],
             *(ARQ, "aiosqlite", "sentry-sdk>=2.75,<3", "fakeredis[lua]>=2.40"),
-            *("jinja2", "worq-dashboard==0.5.2"),
+            *("jinja2", "pytest", "worq-dashboard==0.5.2"),
         ],
         seed=True,
     )

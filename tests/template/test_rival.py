@@ -152,7 +152,7 @@ def test_the_worker_container_is_checked_and_has_time_to_finish(
 ) -> None:
     text = (shop_with_queue / "docker-compose.override.yml").read_text()
     worker = text[text.index("  worker:") : text.index("  redis:\n    image")]
-    assert '"--check"' in worker
+    assert "arq_runtime/worker/alive.py" in worker
     assert "stop_grace_period" in worker
 
 

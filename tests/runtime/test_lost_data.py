@@ -55,7 +55,9 @@ async def test_running_jobs_go_on(
         await until(lambda: are_complete(app, NAMES), 15)
         assert await (await app.enqueue(job, "after")).result(5) == "after"
     starts = Counter(event.name for event in notes.starts())
-    assert starts == dict.fromkeys([*NAMES, "after"], 1)
+    if how != "older dump":  # as worker.md says, that one may run a job once more
+        assert starts == dict.fromkeys([*NAMES, "after"], 1)
+    assert max(starts.values()) <= 2
     for name in NAMES:
         stored = await app.stored(name)
         assert stored and (stored["s"], stored["r"]) == (True, name)

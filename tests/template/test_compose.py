@@ -46,7 +46,7 @@ def check(services: dict[str, Any], app: str = "app", redis: str = "redis") -> N
     assert len(published) == len(set(published))
     assert redis in worker["depends_on"] and redis in services[app]["depends_on"]
     assert worker["healthcheck"]["test"][-1].endswith("/worker/alive.py")
-    assert worker["healthcheck"]["interval"] == "1m0s"
+    assert worker["healthcheck"]["interval"] == "15s"
     assert worker["stop_grace_period"] == "45s"
     assert worker["restart"] == "unless-stopped"
 

@@ -224,7 +224,7 @@ def test_each_queue_class_gets_a_service_with_the_next_update(shop: Shop) -> Non
     high, mail = services["worker-high-priority"], services["worker-mail"]
     for service, name in ((high, "HighPriorityWorkerSettings"), (mail, "MailSettings")):
         assert f"core.tasks.{name}" in service["command"]
-        assert f"core.tasks.{name}" in service["healthcheck"]["test"]
+        assert service["healthcheck"] == services["worker"]["healthcheck"]
         assert service["environment"] == services["worker"]["environment"]
         assert "redis" in service["depends_on"]
 

@@ -342,19 +342,10 @@ RULES = {
     "redis_db": (r"\d|1[0-5]", "Type a number from 0 to 15."),
     "max_jobs": (NUMBER, "Type a number of 1 or more."),
     "job_timeout": (NUMBER, "Type a number of seconds, 1 or more."),
-    **dict.fromkeys(
-        (
-            "include_cron_examples",
-            "include_compose_worker",
-            "include_jobs_page",
-            "include_outbox",
-        ),
-        YES_OR_NO,
-    ),
-    **dict.fromkeys(
-        ("structlog", "app_exception", "sqlalchemy", "database", "metrics"), YES_OR_NO
-    ),
-    "linux_server": YES_OR_NO,
+    **dict.fromkeys(("include_cron_examples", "include_compose_worker"), YES_OR_NO),
+    **dict.fromkeys(("include_jobs_page", "include_outbox"), YES_OR_NO),
+    **dict.fromkeys(("structlog", "app_exception", "sqlalchemy"), YES_OR_NO),
+    **dict.fromkeys(("database", "metrics", "linux_server"), YES_OR_NO),
     "serializer": ("json|pickle", "Type json or pickle."),
     "mode": (
         "write|diff|check|remove|remove-all",

@@ -232,6 +232,24 @@ async def test_the_job_of_an_expired_call_is_not_sent_with_its_neighbours(
     assert await ids(app) == ["first", "last"]
 
 
+async def test_a_large_call_ends_in_time_beside_small_ones_that_succeed(
+    line: tuple[App, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten(monkeypatch, deadline=1, attempt=0.6)
+    app, proxy = line
+    proxy.bandwidth = 1e6  # bytes a second
+
+    async def small_ones() -> None:
+        while True:
+            await app.enqueue("count")
+
+    beside = asyncio.create_task(small_ones())
+    with pytest.raises(QueueUnavailableError):
+        await asyncio.wait_for(app.enqueue("count", "x" * (8 << 20)), 3)
+    assert not beside.done()
+    beside.cancel()
+
+
 async def test_calls_go_on_after_everything_was_cancelled(
     line: tuple[App, Proxy],
 ) -> None:

@@ -11,6 +11,9 @@ from redis.exceptions import NoScriptError
 
 from .keys import PRELUDE
 
+#: What goes in one round trip, in bytes, unless one job or result alone has more.
+BATCH_BYTES = 1 << 20
+
 
 class Script(NamedTuple):
     """A Lua script, and the hash by which Redis knows it."""

@@ -146,12 +146,10 @@ class Server:
             QueueUnavailableError: There was no answer within DEADLINE_S.
             redis.exceptions.RedisError: Redis refuses, being out of memory, say.
         """
-        loop = asyncio.get_running_loop()
         pool = await self.pool()
         with suppress(TimeoutError):
             async with asyncio.timeout(DEADLINE_S), pool.calls:
-                deadline = loop.time() + DEADLINE_S
-                while loop.time() < deadline:
+                while True:
                     try:
                         async with asyncio.timeout(ATTEMPT_S):
                             result = await operation(pool.redis, *args)

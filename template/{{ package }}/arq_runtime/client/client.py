@@ -16,9 +16,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from ..context import enqueue_span
 from ..queue import Queue, Queues, Task
+from ..scripts import BATCH_BYTES
 from .calls import Call, prepare
 from .job import Job, R
-from .sender import BATCH_BYTES, BATCH_JOBS, Sender
+from .sender import BATCH_JOBS, Sender
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)

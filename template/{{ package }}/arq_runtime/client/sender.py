@@ -19,7 +19,7 @@ from redis.exceptions import AuthenticationError
 from ..connection import drop_replica
 from ..keys import FAILED, SENT, WAKE
 from ..queue import Queue
-from ..scripts import run_script, script
+from ..scripts import BATCH_BYTES, run_script, script
 from ..server import (
     ATTEMPT_S,
     DEADLINE_S,
@@ -32,8 +32,8 @@ from ..server import (
 from .calls import Call
 from .line import Line
 
-#: What goes together at most: jobs, and bytes unless one job alone has more.
-BATCH_JOBS, BATCH_BYTES = 1000, 1 << 20
+#: How many jobs go together at most.
+BATCH_JOBS = 1000
 
 #: Of no more than so many, none is kept from call to call: others need them, too.
 FEW_CONNECTIONS = 50
@@ -48,9 +48,14 @@ _SKIPPED = (b"", "", 0, 0, 0, b"")
 class _Request:
     """Jobs that one caller waits to have queued, all of them or none."""
 
-    __slots__ = ("answer", "calls", "due", "size")
+    __slots__ = ("answer", "began", "calls", "due", "has_failed", "size")
 
     due: float
+    """By when it is to be answered."""
+    began: float | None
+    """When it was first sent; None while it waits for that."""
+    has_failed: bool
+    """Has an attempt?"""
 
     def __init__(
         self, calls: Sequence[Call], size: int, answer: asyncio.Future[bytes]
@@ -58,6 +63,8 @@ class _Request:
         self.calls = calls
         self.size = size
         self.answer = answer
+        self.began = None
+        self.has_failed = False
 
 
 class Sender:
@@ -75,7 +82,6 @@ class Sender:
         self._sending: asyncio.Task[None] | None = None
         self._large = asyncio.Lock()
         self._sending_large: set[asyncio.Task[None]] = set()
-        self._attempt_began: float | None = None
         self._unanswered: deque[_Request] = deque()  # by when they are due
         self._timer: asyncio.TimerHandle | None = None
 
@@ -116,11 +122,16 @@ class Sender:
 
     def _give_up_due(self) -> None:
         """Give up calls that have waited long enough, and not for this loop alone."""
-        now, began = self._loop.time(), self._attempt_began
-        is_silent = began is not None and now - began > ATTEMPT_S
-        if is_silent or self._pool.trouble is not None:
-            while self._unanswered and self._unanswered[0].due <= now:
-                self._give_up(self._unanswered.popleft().answer)
+        now = self._loop.time()
+        later: list[_Request] = []
+        while self._unanswered and self._unanswered[0].due <= now:
+            request = self._unanswered.popleft()
+            is_silent = request.began is not None and now - request.began > ATTEMPT_S
+            if is_silent or request.has_failed or self._pool.trouble is not None:
+                self._give_up(request.answer)
+            elif not request.answer.done():
+                later.append(request)
+        self._unanswered.extendleft(reversed(later))
         self._timer = None
         if self._unanswered:
             again_at = max(self._unanswered[0].due, now + PAUSE_S)
@@ -179,12 +190,13 @@ class Sender:
             values: list[Any] = []
             size = 0
             for request in together:
+                if request.began is None:
+                    request.began = self._loop.time()
                 is_wanted = not request.answer.done()
                 size += request.size if is_wanted else 0
                 for call in request.calls:
                     values += call if is_wanted else _SKIPPED
             patience = ATTEMPT_S if size < BATCH_BYTES // 16 else DEADLINE_S
-            self._attempt_began = self._loop.time()
             try:
                 async with asyncio.timeout(patience):
                     reply = await run(_ENQUEUE, keys, values)
@@ -193,14 +205,14 @@ class Sender:
                     return _fail(together, exc)
                 await drop_replica(self._pool.redis, exc)
                 note_trouble(self._pool, exc)
+                for request in together:
+                    request.has_failed = True
                 if isinstance(exc, AuthenticationError):
                     return self._give_all_up(together)
                 await asyncio.sleep(PAUSE_S)
             else:
                 self._pool.trouble = None
                 return _answer(together, reply)
-            finally:
-                self._attempt_began = None
 
     def _give_all_up(self, together: list[_Request]) -> None:
         for request in together:

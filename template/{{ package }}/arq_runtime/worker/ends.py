@@ -12,7 +12,7 @@ from arq import ArqRedis
 
 from ..connection import UNREACHABLE
 from ..keys import ENDS, FAILED
-from ..scripts import run_script, script
+from ..scripts import BATCH_BYTES, run_script, script
 from .job import ClaimedJob, End
 from .outages import Outages
 
@@ -25,8 +25,8 @@ LOST, DONE, DROPPED, REFUSED, SEND_AGAIN = range(5)
 UNKNOWN_PAUSE_MS = 5_000
 #: How many failed jobs of a queue are kept.
 MAX_FAILED = 10_000
-#: How much is recorded in one round trip: ends, and bytes unless one alone has more.
-BATCH_ENDS, BATCH_BYTES = 100, 1 << 20
+#: How many ends are recorded in one round trip.
+BATCH_ENDS = 100
 #: How often a result that Redis takes from nobody is sent before it is dropped.
 LARGE_TRIES = 3
 
@@ -150,9 +150,8 @@ class Ends:
                         [finished], uuid4().hex, self._key + ":large"
                     )
                 except UNREACHABLE:
-                    await self._wait_out(
-                        self._redis.time
-                    )  # is it Redis, or the result?
+                    # Is it Redis, or the result?
+                    await self._wait_out(self._redis.time)
                 else:
                     return self._note_recorded([finished], answers)
         recorded, job, end = finished

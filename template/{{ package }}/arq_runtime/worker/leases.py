@@ -22,7 +22,7 @@ from arq.constants import job_key_prefix
 from arq.utils import to_ms
 
 from ..keys import CLAIM, PAUSED
-from ..scripts import run_script, script
+from ..scripts import BATCH_BYTES, run_script, script
 from .job import ClaimedJob
 from .outages import Outages
 
@@ -31,8 +31,6 @@ logger = logging.getLogger("arq.worker")
 #: What lua/renew.lua answers for each job.
 OTHERS, RENEWED, UNKNOWN = range(3)
 
-#: What goes in one round trip, in bytes, unless one job alone has more.
-BATCH_BYTES = 1 << 20
 #: How long other workers get to renew their leases after an outage, in seconds.
 OTHERS_S = 2.5
 

@@ -61,8 +61,8 @@ async def test_running_jobs_go_on(
     for name in NAMES:
         stored = await app.stored(name)
         assert stored and (stored["s"], stored["r"]) == (True, name)
-    assert "another worker" not in caplog.text
-    if how != "older dump":  # whose jobs are claimed again, and recognised
+    if how != "older dump":  # whose jobs are claimed again, and mostly recognised
+        assert "another worker" not in caplog.text
         assert "Redis has lost data" in caplog.text
     assert await app.queued() == 0
     await app.close()

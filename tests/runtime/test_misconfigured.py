@@ -11,7 +11,7 @@ from arq_runtime.server import QueueUnavailableError
 from kit import App
 from processes import Processes
 from proxy import Proxy
-from support import OwnRedis
+from support import OwnRedis, free_port
 
 
 async def refused(processes: Processes, url: str) -> str:
@@ -57,7 +57,9 @@ async def test_a_cluster(
 ) -> None:
     own_redis.stop()
     (own_redis.directory / "appendonlydir").rename(own_redis.directory / "old")
-    own_redis.start("--cluster-enabled", "yes")
+    # Its second port would be one that systems take for outgoing connections.
+    port = str(free_port())
+    own_redis.start("--cluster-enabled", "yes", "--cluster-port", port)
     url = f"redis://127.0.0.1:{own_redis.port}/{database}"
     line = await refused(own_processes, url)
     remedy = {

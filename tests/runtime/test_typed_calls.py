@@ -1,5 +1,7 @@
 """A type checker knows a call by job(): its arguments, and what it returns."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+TEMPLATE = Path(__file__).parents[2] / "template/{{ package }}"
 
 CALLS = """
 from typing import Any, assert_type
@@ -39,18 +41,33 @@ async def main(client: Client) -> None:
 """
 
 
-@pytest.mark.slow
-def test_mypy_knows_calls(tmp_path: Path) -> None:
+WRONG = {n for n, line in enumerate(CALLS.splitlines(), 1) if "  # " in line}
+
+
+def complaints(tmp_path: Path, *command: str, env: dict[str, str]) -> set[int]:
+    """The lines of CALLS in which the type checker finds an error."""
     (tmp_path / "calls.py").write_text(CALLS)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "calls.py"],
+        [sys.executable, "-m", *command, "calls.py"],
         cwd=tmp_path,
-        env={"MYPYPATH": str(ROOT / "template/{{ package }}")},
+        env=env,
         capture_output=True,
         text=True,
     )
-    lines = CALLS.splitlines()
-    wrong = {int(n) for n in re.findall(r"^calls\.py:(\d+): error", done.stdout, re.M)}
-    assert wrong == {n for n, line in enumerate(lines, 1) if "  # " in line}, (
-        done.stdout
-    )
+    found = re.findall(r"calls\.py:(\d+)(?::\d+)?(?: -)?:? error", done.stdout)
+    assert found, done.stdout + done.stderr
+    return {int(line) for line in found}
+
+
+@pytest.mark.slow
+def test_mypy_knows_calls(tmp_path: Path) -> None:
+    env = {"MYPYPATH": str(TEMPLATE)}
+    assert complaints(tmp_path, "mypy", "--strict", env=env) == WRONG
+
+
+@pytest.mark.slow
+def test_pyright_knows_calls(tmp_path: Path) -> None:
+    options = {"typeCheckingMode": "standard", "extraPaths": [str(TEMPLATE)]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(options))
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    assert complaints(tmp_path, "basedpyright", env=env) == WRONG

@@ -21,7 +21,7 @@ from support import TEMPLATE, start
 
 #: Where a worker's process finds the runtime, kit.py and the modules with its tasks.
 PATHS = (TEMPLATE / "template/{{ package }}", Path(__file__).parent)
-#: Of the tests' own environment; forked where that is possible, see tests/prefork.py.
+#: Of the tests' own environment.
 PYTHON = Path(sys.executable).with_name("python")
 
 

@@ -12,6 +12,8 @@ from noting import Notes
 from processes import PATHS, Processes
 from support import OwnRedis
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = PATHS[0] / "arq_runtime/worker/alive.py"
 
 
@@ -52,7 +54,6 @@ async def test_the_probes(processes: Processes) -> None:
     assert live() == "no worker runs here"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["refused", "frozen"])
 async def test_an_outage_makes_no_worker_look_dead(
     own_redis: OwnRedis, own_processes: Processes, how: str
@@ -80,7 +81,6 @@ async def test_a_worker_that_has_not_found_redis_yet_is_alive(
     await until(lambda: not ready())
 
 
-@pytest.mark.slow
 async def test_a_blocked_event_loop_is_not_alive(
     app: App, processes: Processes, notes: Notes
 ) -> None:
@@ -91,7 +91,6 @@ async def test_a_blocked_event_loop_is_not_alive(
     assert f"worker {worker.pid} has given no sign of life for" in live()
 
 
-@pytest.mark.slow
 async def test_two_workers_of_a_host(processes: Processes, tmp_path: Path) -> None:
     """That one is killed does not make the other unhealthy; that it hangs does."""
     first, second = [await processes.start() for _ in range(2)]

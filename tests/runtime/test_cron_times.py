@@ -11,6 +11,8 @@ from arq import cron
 from arq_runtime.worker.cron import check, next_time
 from kit import App
 
+pytestmark = pytest.mark.slow
+
 ZONES = [
     "Europe/Berlin",
     "America/New_York",

@@ -13,6 +13,8 @@ from kit import App
 from outcomes import NAMED, Outcome, at_once, outcome, shorten
 from support import OwnRedis
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = server.DEADLINE_S
 
 
@@ -48,7 +50,6 @@ async def test_every_call_ends_in_time_and_says_where_to_look(
     await app.server.close()
 
 
-@pytest.mark.slow
 async def test_every_call_ends_within_5_seconds(own_redis: OwnRedis) -> None:
     app = App(own_redis.url)
     own_redis.freeze()
@@ -81,7 +82,6 @@ async def test_a_short_outage_is_ridden_out(
     await app.close()
 
 
-@pytest.mark.slow
 async def test_a_call_that_is_sent_again_queues_once_and_says_so(
     own_app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:

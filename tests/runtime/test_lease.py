@@ -13,6 +13,8 @@ from kit import QUEUE, App, until
 from noting import Notes, block, job, once_slow, plain
 from processes import PYTHON, Processes
 
+pytestmark = pytest.mark.slow
+
 #: arq's own worker, also where ours has taken its place.
 ArqWorker: Any = Loop.__base__
 
@@ -72,7 +74,6 @@ async def test_who_was_frozen_and_lost_its_lease_cannot_finish_the_job(
     await nothing_of_the_first_is_kept(app, notes, jobs)
 
 
-@pytest.mark.slow
 async def test_who_was_blocked_and_lost_its_lease_cannot_finish_the_job(
     app: App, processes: Processes, notes: Notes
 ) -> None:

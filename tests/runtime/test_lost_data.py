@@ -12,6 +12,8 @@ from noting import Notes, job, note, once_slow
 from processes import Processes
 from support import OwnRedis
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"j{n}" for n in range(10)]
 
 

@@ -13,6 +13,8 @@ from processes import Processes
 from proxy import Proxy
 from support import OwnRedis, free_port
 
+pytestmark = pytest.mark.slow
+
 
 async def refused(processes: Processes, url: str) -> str:
     """The only line that a worker says at its end."""

@@ -20,6 +20,8 @@ from proxy import Proxy
 from redis.exceptions import ConnectionError, RedisError
 from support import OwnRedis, sentinel
 
+pytestmark = pytest.mark.slow
+
 #: Instead of 4.8 s and 2 s.
 DEADLINE_S, ATTEMPT_S = 1.5, 0.5
 
@@ -182,7 +184,6 @@ async def test_calls_while_others_have_all_connections(
     await app.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "freeze"])
 async def test_calls_during_a_sentinel_failover(
     own_redis: OwnRedis, tmp_path: Path, how: str

@@ -13,6 +13,8 @@ from outcomes import shorten
 from processes import Processes
 from support import OwnRedis
 
+pytestmark = pytest.mark.slow
+
 #: Of another client, which keeps Redis busy for a while.
 LONG = """
 local began = redis.call('time')

@@ -21,6 +21,8 @@ from processes import Processes
 from proxy import Proxy
 from support import OwnRedis, free_port, is_master, sentinel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def no_tracebacks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
@@ -68,7 +70,6 @@ async def test_redis_is_killed_and_comes_back(
     assert "dropped" not in caplog.text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 async def test_an_outage_is_longer_than_the_leases(
     own_app: App,
@@ -289,7 +290,6 @@ async def is_drained(app: App) -> bool:
     return await app.queued() == 0
 
 
-@pytest.mark.slow
 async def test_a_sentinel_failover(
     own_app: App, own_redis: OwnRedis, notes: Notes, tmp_path: Path
 ) -> None:
@@ -319,7 +319,6 @@ async def test_a_sentinel_failover(
     assert len(notes.starts("running")) == 1
 
 
-@pytest.mark.slow
 async def test_burst_and_check_do_not_wait(
     own_processes: Processes, own_redis: OwnRedis, full_port: int
 ) -> None:

@@ -26,6 +26,8 @@ from processes import PATHS
 from redis.exceptions import RedisError
 from support import OwnRedis, free_port
 
+pytestmark = pytest.mark.slow
+
 BOTH = ("sqlite", "postgresql")
 
 
@@ -341,7 +343,6 @@ async def test_redis_is_away(
     await database.engine.dispose()
 
 
-@pytest.mark.slow
 async def test_1000_transactions_while_processes_are_killed(
     app: App,
     database: Database,

@@ -15,6 +15,8 @@ from kit import QUEUE, App, until
 from noting import Notes, job
 from test_lease import arq_worker
 
+pytestmark = pytest.mark.slow
+
 
 @asynccontextmanager
 async def commands(app: App) -> AsyncIterator[Counter[str]]:
@@ -73,7 +75,6 @@ async def test_an_idle_worker_asks_twice_a_second(own_app: App, notes: Notes) ->
     assert seen.total() == seen["EVALSHA"], seen
 
 
-@pytest.mark.slow
 async def test_each_tick_once_over_three_workers(app: App) -> None:
     """Three workers for each of three values of poll_delay."""
     polls, count, duration_s = (0.5, 1.0, 2.0), 3, 7

@@ -11,6 +11,8 @@ from processes import Processes
 from proxy import Proxy
 from support import OwnRedis
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 async def test_a_stopped_worker_finishes_its_jobs(
@@ -32,7 +34,6 @@ async def test_a_stopped_worker_finishes_its_jobs(
     assert "Traceback" not in worker.text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("twice", [False, True])
 async def test_a_job_beyond_its_time_is_given_back(
     app: App, processes: Processes, notes: Notes, twice: bool
@@ -140,7 +141,6 @@ async def test_a_stop_while_the_answer_to_a_claim_is_on_its_way(
     assert await app.redis.zscore(QUEUE, "a") <= await app.now()
 
 
-@pytest.mark.slow
 async def test_workers_come_and_go_under_load(
     app: App, processes: Processes, notes: Notes
 ) -> None:

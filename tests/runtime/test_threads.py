@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from arq_runtime.worker.job import Context
 from kit import App, until
 from noting import Notes, note, sync
 from processes import Processes
+
+pytestmark = pytest.mark.slow
 
 
 def hang(ctx: Context, name: str) -> None:

@@ -11,6 +11,8 @@ import pytest
 from containers import builder, engine
 from support import TEMPLATE, Shop, run, wait_for
 
+pytestmark = pytest.mark.slow
+
 STUBS = TEMPLATE / "tests/stubs"
 
 
@@ -19,7 +21,6 @@ def server(paxx_shop: Callable[..., Shop]) -> Shop:
     return paxx_shop("deploy add linux-server")
 
 
-@pytest.mark.slow
 def test_the_deploy_scripts_get_the_worker(deployed: Shop, tmp_path: Path) -> None:
     server = deployed.copy_to(tmp_path / "shop")
     for name in ("worker.sh", ".sh", "-init.sh", "-purge.sh"):
@@ -157,7 +158,6 @@ def test_variables_that_the_user_adds_reach_the_worker(version_1: Server) -> Non
     assert '--env=SECRET_KEY=a  "b" $c' in worker
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["STUB_FAIL", "STUB_SIGNAL"])
 def test_however_it_ends_one_version_runs(version_1: Server, what: str) -> None:
     """Each call of Docker fails, or is where the deploy is interrupted."""
@@ -334,7 +334,6 @@ def real_server(server: Shop) -> Iterator[RealServer]:
                 run(["docker", "network", "rm", name], check=False)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_new_version_replaces_the_old_one_in_containers(
     real_server: RealServer,

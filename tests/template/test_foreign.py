@@ -12,6 +12,8 @@ from seams import pyproject, settings
 from seams.pyproject import DEPENDENCY
 from support import Shop, copier, run
 
+pytestmark = pytest.mark.slow
+
 # --- Compose --------------------------------------------------------------------------
 
 NO_APP = {

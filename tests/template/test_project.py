@@ -13,6 +13,8 @@ import pytest
 from support import ARQ, TEMPLATE, Shop, environment, free_port, wait_for
 from test_connection import BAD_URLS
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).with_name("in_project")
 
 
@@ -84,7 +86,6 @@ def test_the_worker_uses_the_projects_database_and_log(
     assert ask("--help").startswith("Usage: python -m core.arq [OPTIONS] COMMAND")
 
 
-@pytest.mark.slow
 def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
     shop.paxx(paxx, "infra", "add", "metrics")
     shop.copy()
@@ -106,7 +107,6 @@ def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
         wait_for(lambda: line in metrics(), 10, worker.path)
 
 
-@pytest.mark.slow
 def test_the_snippets_of_beside_pass_the_projects_own_checks_and_run(
     own_shop_with_queue: Shop,
 ) -> None:

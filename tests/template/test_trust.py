@@ -13,6 +13,8 @@ from refusals import RULES, answer_problem
 from support import ENV as ENVIRONMENT
 from support import TEMPLATE, Shop, copier, edit, git, release
 
+pytestmark = pytest.mark.slow
+
 INJECTION = 'q"; touch pwned; echo "'
 OPERATIONS = {
     "copy": ["copy", "--overwrite"],

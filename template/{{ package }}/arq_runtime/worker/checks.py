@@ -19,7 +19,10 @@ _TIMES = {
     "poll_delay": False,
     "catch_up": False,
 }
-_COUNTS = ("max_jobs", "max_tries", "queue_read_limit")
+_COUNTS = (
+    *("max_jobs", "max_tries", "queue_read_limit"),
+    *("processes", "max_jobs_per_process"),
+)
 
 
 def check_settings(cls: type, known: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -14,12 +15,14 @@ from arq.connections import RedisSettings
 
 from ..connection import UNREACHABLE, address
 from ..values import error_text
+from . import logs
 from .options import SETTINGS, WorkerOptions
+from .processes import NUMBER, Processes
 from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
-_PARAMETERS = SETTINGS - {"queues"}
+_PARAMETERS = SETTINGS - {"queues", "processes"}
 
 
 def get_kwargs(settings_cls: Any) -> dict[str, Any]:
@@ -53,6 +56,27 @@ def check_health(settings_cls: Any) -> int:
         return 1
 
 
+def _command() -> list[str]:
+    """This worker's command, without what is not for each process of it."""
+    options = click.get_current_context().params
+    command = [sys.executable, "-m", "arq", options["worker_settings"]]
+    if options["verbose"]:
+        command.append("--verbose")
+    if options["custom_log_dict"]:
+        command += ["--custom-log-dict", options["custom_log_dict"]]
+    return command
+
+
+def run_worker(settings_cls: Any, **options: Any) -> Any:
+    """arq's, in several processes where the settings say so; a burst in one."""
+    count = getattr(settings_cls, "processes", 1)
+    is_several = count > 1 or getattr(settings_cls, "max_jobs_per_process", None)
+    if options.get("burst") or not is_several or NUMBER in os.environ:
+        return arq.worker.run_worker(settings_cls, **options)
+    logs.configure(settings_cls.configure_logging)
+    sys.exit(Processes(count, _command()).run())
+
+
 async def watch_reload(path: str, settings_cls: Any) -> None:
     """`arq --watch`: a process of its own that starts anew when a .py file changes.
 
@@ -61,18 +85,12 @@ async def watch_reload(path: str, settings_cls: Any) -> None:
     """
     from watchfiles import PythonFilter, run_process
 
-    options = click.get_current_context().params
-    command = [sys.executable, "-m", "arq", options["worker_settings"]]
-    if options["verbose"]:
-        command.append("--verbose")
-    if options["custom_log_dict"]:
-        command += ["--custom-log-dict", options["custom_log_dict"]]
     # Not arun_process: on a signal it leaves the process behind. And the handler that
     # asyncio.run has set would keep Ctrl-C from this one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run_process(
         path,
-        target=shlex.join(command),
+        target=shlex.join(_command()),
         target_type="command",
         watch_filter=PythonFilter(),
     )
@@ -82,4 +100,6 @@ def install() -> None:
     """Have arq's command line, and its create_worker, use this worker."""
     arq.worker.Worker = Worker  # type: ignore[misc]
     arq.worker.get_kwargs = get_kwargs
-    vars(arq.cli).update(check_health=check_health, watch_reload=watch_reload)
+    vars(arq.cli).update(
+        check_health=check_health, run_worker=run_worker, watch_reload=watch_reload
+    )

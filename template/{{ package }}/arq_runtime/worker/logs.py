@@ -1,14 +1,28 @@
-"""What a worker adds to the project's logging, so that no line of it is lost."""
+"""How a worker logs: as the project does, and so that no line of it is lost."""
 
 import io
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
+
+import click
 
 from ..context import structlog
 
 
-def complete() -> None:
+def configure(configure_logging: Callable[[bool], None] | None) -> None:
+    """Log as the project does, below arq's command line."""
+    options = click.get_current_context().params
+    if configure_logging and not options["custom_log_dict"]:
+        configure_logging(options["verbose"])
+        arq_logger = logging.getLogger("arq")
+        arq_logger.handlers.clear()  # of arq's: it would log twice
+        arq_logger.setLevel(logging.NOTSET)
+    _complete()
+
+
+def _complete() -> None:
     """Have tracebacks in JSON, and lines on a terminal that is not UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

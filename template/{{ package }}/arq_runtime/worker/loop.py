@@ -154,7 +154,9 @@ class Loop(arq.worker.Worker):
     # --- Main loop
 
     async def main(self) -> None:
-        """Run jobs until cancelled; in burst mode, until the queue is empty.
+        """Run jobs until cancelled, or until it has run as many as it may.
+
+        In burst mode, until the queue is empty.
 
         Raises:
             redis.exceptions.RedisError, OSError: In burst mode, when Redis is away.
@@ -180,7 +182,7 @@ class Loop(arq.worker.Worker):
         async with beside(others):
             while not is_cancelled():
                 await self._wait_out(self._poll_iteration)
-                if self.burst and await self._burst_is_over():
+                if self._is_over():
                     return
                 await self._idle()
             raise asyncio.CancelledError
@@ -209,7 +211,7 @@ class Loop(arq.worker.Worker):
         """Do all that is to be done now: leases, claims, aborts, cron jobs, health."""
         await self.leases.renew()
         free = min(self._free(), self.queue_read_limit)
-        if self.burst and self.max_burst_jobs >= 0:
+        if self.max_burst_jobs >= 0:
             free = min(free, self.max_burst_jobs - self._jobs_started())
         if not self.allow_pick_jobs:
             free = 0
@@ -231,12 +233,11 @@ class Loop(arq.worker.Worker):
                 await self._wake.wait()
         self._wake.clear()
 
-    async def _burst_is_over(self) -> bool:
-        if 0 <= self.max_burst_jobs <= self._jobs_started():
-            await asyncio.gather(*self.tasks.values())
-            return True
+    def _is_over(self) -> bool:
         state = self.leases.state
-        return (state.length == 0 or state.is_paused) and not self.tasks
+        has_done_all = self.burst and (state.length == 0 or state.is_paused)
+        is_used_up = 0 <= self.max_burst_jobs <= self._jobs_started()
+        return (has_done_all or is_used_up) and not self.tasks
 
     # --- Jobs
 

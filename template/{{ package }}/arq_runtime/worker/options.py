@@ -36,7 +36,7 @@ SETTINGS = {
     for cls in (arq.worker.Worker, Loop, Worker)
     for name, parameter in inspect.signature(cls).parameters.items()
     if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-} | {"queues", "health_check_key"}
+} | {"queues", "health_check_key", "processes"}
 
 
 def no_retry(*exceptions: type[BaseException]) -> Callable[[Task], Task]:
@@ -82,6 +82,10 @@ class WorkerOptions:
     lease: ClassVar[float] = 60
     #: On SIGTERM, how long running jobs may take to finish; then they are run again.
     job_completion_wait: ClassVar[int] = 30
+    #: How many processes run these settings; one uses one core.
+    processes: ClassVar[int] = 1
+    #: After how many jobs a process is replaced by a new one, against leaks of memory.
+    max_jobs_per_process: ClassVar[int | None] = None
     keep_result: ClassVar[float] = 3600
     #: For how long a job that failed for good can be looked at and tried again.
     keep_failed: ClassVar[float] = 30 * 24 * 3600

@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import os
+import signal
 from collections.abc import Iterator
 
 from .alive import LifeSign
 from .leases import Leases
+from .processes import is_orphan
 
 logger = logging.getLogger("arq.worker")
 
@@ -19,10 +22,11 @@ def pulse(leases: Leases) -> Iterator[None]:
     """Tell it for the length of the block, in the running event loop."""
     loop = asyncio.get_running_loop()
     sign = LifeSign()
+    parent = os.getppid()
     ticking: asyncio.TimerHandle
 
     def tick(due: float) -> None:
-        nonlocal ticking
+        nonlocal parent, ticking
         blocked = loop.time() - due
         if blocked > BLOCKED_S:
             logger.warning(
@@ -33,6 +37,9 @@ def pulse(leases: Leases) -> Iterator[None]:
             )
         with contextlib.suppress(OSError):  # of the disk, which is no trouble of jobs
             sign.write(loop.time() - leases.answered_at)
+        if is_orphan(parent):
+            parent = os.getppid()  # a second signal would not wait for running jobs
+            os.kill(os.getpid(), signal.SIGTERM)
         due = loop.time() + 1
         ticking = loop.call_at(due, tick, due)
 

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ class Worker(Loop):
 
     Args:
         configure_logging: Called by arq's command line, with whether to be verbose.
+        max_jobs_per_process: After which it ends, once those that run have ended.
         options: As Loop and arq.Worker.
     """
 
@@ -45,17 +47,13 @@ class Worker(Loop):
         functions: Sequence[Any] = (),
         *,
         configure_logging: Callable[[bool], None] | None = None,
+        max_jobs_per_process: int | None = None,
         **options: Any,
     ) -> None:
-        command = click.get_current_context(silent=True)
         self.version = ""
-        if command is not None:  # otherwise logging and event loop are the caller's
-            if configure_logging and not command.params["custom_log_dict"]:
-                configure_logging(command.params["verbose"])
-                arq_logger = logging.getLogger("arq")
-                arq_logger.handlers.clear()  # of arq's: it would log twice
-                arq_logger.setLevel(logging.NOTSET)
-            logs.complete()
+        # Otherwise logging and event loop are the caller's.
+        if click.get_current_context(silent=True):
+            logs.configure(configure_logging)
             asyncio.set_event_loop(new_event_loop())
             # All that is imported stays; to look through it for garbage, over and over,
             # took a tenth of the time.
@@ -63,6 +61,11 @@ class Worker(Loop):
             self.version = heartbeat.git_version()
         if "WATCHFILES_CHANGES" in os.environ:  # about to start anew, see install.py
             options["job_completion_wait"] = 0
+        if not options.get("burst"):
+            options["max_burst_jobs"] = -1
+            if max_jobs_per_process:  # not all processes of a worker at once
+                more = random.randint(0, max_jobs_per_process // 10)
+                options["max_burst_jobs"] = max_jobs_per_process + more
         super().__init__(functions, **options)
 
     # --- Cron and health

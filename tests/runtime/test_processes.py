@@ -88,10 +88,10 @@ async def test_without_their_parent_they_drain(
 async def test_one_that_has_run_its_jobs_is_replaced(
     app: App, processes: Processes, notes: Notes
 ) -> None:
-    """None of its jobs is cut short, also where they take longer than the lease."""
+    """None of its jobs is cut short: one takes longer than the lease, and than a stop."""
     worker = await start(processes, 1, max_jobs_per_process=5, lease=1)
     for n in range(12):
-        await app.enqueue("job", n, 3.0 if n == 0 else 0.0, _job_id=f"j{n}")
+        await app.enqueue("job", n, 7.0 if n == 0 else 0.0, _job_id=f"j{n}")
     for n in range(12):
         assert (await app.result_of(f"j{n}", 60))["r"] == n
     assert len(notes.starts()) == 12

@@ -79,6 +79,7 @@ def project_env(bootstrapped: Path) -> Path:
             *project["dependencies"],
             *project["optional-dependencies"]["dev"],
             *(ARQ, "aiosqlite", "prometheus-client", "hypothesis"),
+            "taskiq-aio-pika",  # for docs/leaving.md
         ],
     )
 

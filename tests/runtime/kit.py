@@ -130,7 +130,17 @@ class App:
         """Queue what others might."""
         await self.redis.set(f"arq:job:{job_id}", content)
         await self.redis.zadd(self.queue, {job_id: await self.now()})
-        await self.redis.publish(f"{self.queue}:wake", "")
+        await self.wake()
+
+    async def wake(self) -> None:
+        """Wake an idle worker."""
+        await self.redis.rpush(f"{self.queue}:wake", "")
+
+    async def waiting(self) -> set[str]:
+        """The connections on which workers wait for jobs."""
+        clients = await self.redis.client_list()
+        wait = [one for one in clients if one["cmd"] == "blpop" and "b" in one["flags"]]
+        return {one["id"] for one in wait}
 
     async def stored(self, job_id: str) -> dict[str, Any] | None:
         """The stored result as it is: JSON; None while there is none."""

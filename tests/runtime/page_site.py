@@ -148,7 +148,7 @@ def put(db: redis.Redis, job_id: str, task: str, *args: Any, due: int = 1) -> No
     job: dict[str, Any] = {"t": None, "f": task, "a": args, "k": {}, "et": 1}
     db.set(f"arq:job:{job_id}", json.dumps(job, separators=(",", ":")), px=600_000)
     db.zadd(QUEUE, {job_id: due})
-    db.publish(f"{QUEUE}:wake", "")
+    db.rpush(f"{QUEUE}:wake", "")
 
 
 def keep_failed(db: Any, job_id: str, task: str, at: int, **more: str) -> None:

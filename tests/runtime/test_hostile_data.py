@@ -136,7 +136,7 @@ async def test_a_key_of_the_queue_is_of_another_type(
         await app.redis.rpush(key, "no")
     else:
         await app.redis.set(key, "no")
-    await app.redis.publish(f"{QUEUE}:wake", "")
+    await app.wake()
     if key == QUEUE:
         await until(lambda: "WRONGTYPE" in caplog.text)
     await app.redis.delete(key)
@@ -152,7 +152,7 @@ async def test_a_key_of_a_job_is_of_another_type(app: App, worker: Worker) -> No
             await app.redis.set(f"arq:job:{name}", GOOD)
     due = await app.now()
     await app.redis.zadd(QUEUE, dict.fromkeys(names, due))
-    await app.redis.publish(f"{QUEUE}:wake", "")
+    await app.wake()
     await until(lambda: none_is_due(app))
     assert await (await app.enqueue(plain, 1)).result(5) == 1
 

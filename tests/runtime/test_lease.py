@@ -258,7 +258,7 @@ async def test_a_job_that_its_own_worker_claims_anew_runs_once(
             pipe.delete(f"arq:in-progress:{running.job_id}")
             pipe.delete(f"arq:retry:{running.job_id}")
             pipe.zadd(QUEUE, {running.job_id: await app.now()})
-            pipe.publish(f"{QUEUE}:wake", "")
+            pipe.rpush(f"{QUEUE}:wake", "")
             await pipe.execute()
         await until(lambda: "was claimed again while it runs here" in caplog.text)
         assert await app.redis.exists(f"arq:in-progress:{running.job_id}")

@@ -15,7 +15,7 @@ import pytest
 import redis.asyncio
 from arq_runtime.connection import parse_redis_url
 from arq_runtime.worker import loop, outages, wakeups
-from kit import QUEUE, App, until
+from kit import App, until
 from noting import Notes, fail, job, once_slow
 from processes import Processes
 from proxy import Proxy
@@ -166,27 +166,23 @@ async def test_connections_that_are_half_open(
     notes: Notes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wakeups, "SILENCE_S", 0.5)
-    monkeypatch.setattr(loop, "ANSWER_S", 1)
-    client = own_app.redis
+    monkeypatch.setattr(wakeups, "WAIT_S", 1)
+    monkeypatch.setattr(loop, "ANSWER_S", 2)
 
-    async def listeners() -> set[str]:
-        return {one["id"] for one in await client.client_list(_type="pubsub")}
-
-    async def listens_anew() -> bool:
-        return bool(await listeners() - before)
+    async def waits_anew() -> bool:
+        return bool(await own_app.waiting() - before)
 
     with Proxy(own_redis.port) as proxy:
         behind = App(at(proxy.port, own_redis))
-        async with behind.worker(job, poll_delay=2):
-            await until(listeners)
-            before = await listeners()
+        async with behind.worker(job, poll_delay=600):
+            await until(own_app.waiting)
+            before = await own_app.waiting()
             proxy.half_open()
             await own_app.enqueue("job", "meanwhile")
-            await notes.started("meanwhile", timeout=15)
-            await until(listens_anew, 15)
+            await notes.started("meanwhile", timeout=30)
+            await until(waits_anew, 30)
             await own_app.enqueue("job", "after")
-            await notes.started("after", timeout=1)  # it is heard: poll_delay is 2
+            await notes.started("after", timeout=30)  # long before poll_delay is over
         await behind.close()
 
 
@@ -211,16 +207,11 @@ async def test_dropped_connections(
 async def test_a_reconnected_worker_hears_of_new_jobs(
     own_app: App, own_redis: OwnRedis, notes: Notes
 ) -> None:
-    channel = f"{QUEUE}:wake"
-
-    async def listens() -> bool:
-        return bool((await own_app.redis.pubsub_numsub(channel))[0][1])
-
     async with own_app.worker(job, poll_delay=60):
-        await until(listens)
+        await until(own_app.waiting)
         own_redis.kill()
         await asyncio.to_thread(own_redis.start)
-        await until(listens)
+        await until(own_app.waiting)
         await own_app.enqueue(job, "a")
         await notes.started("a", timeout=5)
 
@@ -236,6 +227,7 @@ async def test_a_read_only_replica(
         await client.replicaof("no", "one")
         running = await own_app.enqueue(job, "a", 1.0)
         await notes.started("a")
+        await until(lambda: lines(caplog, "Redis is back"))
         await client.replicaof("127.0.0.1", str(free_port()))
         await until(lambda: len(lines(caplog, "read only replica")) == 2)
         await notes.ended("a")

@@ -259,7 +259,7 @@ async def test_a_retry_delay_of_days(app: App, notes: Notes) -> None:
         for key in (f"arq:job:{job_id}", f"arq:retry:{job_id}"):
             assert await app.redis.pttl(key) > delay
         await app.redis.zadd(QUEUE, {job_id: await app.now()})  # the days have passed
-        await app.redis.publish(f"{QUEUE}:wake", "")
+        await app.wake()
         assert (await app.result_of(job_id))["r"] == 2
 
 

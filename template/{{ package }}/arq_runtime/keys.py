@@ -9,14 +9,14 @@ from arq.constants import (
 )
 
 # After the queue's name:
-WAKE = ":wake"  # channel: there are new jobs
+WAKE = ":wake"  # list: idle workers wait for its entries
 PAUSED = ":paused"  # string, exists while the queue is paused
 FAILED = ":failed"  # sorted set, job id by when it failed for good
 WORKERS = ":workers"  # sorted set, worker id by when it was last seen
 WORKER = ":worker:"  # + worker id: what a worker says of itself, JSON
 CLAIM = ":claim:"  # + worker id: the worker's last claim, in case its answer was lost
 ENDS = ":ends:"  # + worker id: how it recorded what ended last, for the same reason
-OUTBOX = ":outbox"  # whose turn it is to move the outbox; + WAKE, a commit
+OUTBOX = ":outbox"  # whose turn it is to move the outbox; + WAKE, a channel: a commit
 CRON = ":cron:"  # + name and time: a run of a cron job that has been enqueued
 CRONS = ":crons"  # hash, since when a cron job is known, and how its last run ended
 

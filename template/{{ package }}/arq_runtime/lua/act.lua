@@ -1,7 +1,7 @@
 -- Acts on jobs, on each wholly or not at all: runs failed ones again, forgets them, or
--- runs deferred ones without more delay. The message wakes idle workers.
+-- runs deferred ones without more delay. Goes below wake.lua.
 --
--- KEYS: queue, failed set, wake channel, what this call was told already
+-- KEYS: queue, failed set, where idle workers wait, what this call was told already
 -- ARGV: retry, discard or run_now; how long a job may wait, in ms; the task that they
 --       must be of, or ""; ids
 -- Reply: on how many it has acted
@@ -53,6 +53,6 @@ for i = 4, #ARGV do
 end
 if count > 0 then
   redis.pcall('set', sent, count, 'PX', 10000)
-  redis.pcall('publish', wake, '')
+  wake_up(wake, count)
 end
 return count

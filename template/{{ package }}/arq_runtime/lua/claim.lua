@@ -1,6 +1,6 @@
 -- Takes up to `free` due jobs, each for the length of a lease, and returns all that is
 -- needed to run them. A running job's score in the queue is the end of its lease, so the
--- head of the queue is always free work.
+-- head of the queue is always free work. Goes below wake.lua.
 --
 -- KEYS: queue, paused flag, the worker's last claim
 -- ARGV: token; how many; lease, in ms; how long jobs are kept, in ms; until when this
@@ -91,6 +91,17 @@ while free > 0 and is_paused == 0 and looked_at < limit and not is_full do
 end
 if #taken > 0 then
   redis.call('set', last_claim, token .. cjson.encode(taken), 'PX', lease)
+end
+-- Idle workers wait for the list's entries: none is left where no job is, and there is
+-- one where some are left to others.
+local wake = queue .. ':wake'
+if is_paused == 0 then
+  if looked_at >= limit or is_full or free <= 0
+      and #redis.call('zrangebyscore', queue, '-inf', instant, 'LIMIT', 0, 1) > 0 then
+    wake_up(wake, 0)
+  else
+    redis.call('del', wake)
+  end
 end
 local next = redis.call('zrangebyscore', queue, '(' .. string.format('%.17g', instant),
   '+inf', 'WITHSCORES', 'LIMIT', 0, 1)

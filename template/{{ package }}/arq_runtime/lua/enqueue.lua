@@ -1,7 +1,7 @@
 -- Puts jobs on a queue: one round trip for any number, by Redis' own clock, and no race
--- between two clients with the same job id. The message wakes idle workers.
+-- between two clients with the same job id. Goes below wake.lua.
 --
--- KEYS: queue, failed set, wake channel, what this call was told already
+-- KEYS: queue, failed set, where idle workers wait, what this call was told already
 -- ARGV: six for each job: id; "" for a new id, "own" for one of the caller's, "replace"
 --       to take the place of a job that waits or has ended; milliseconds from now; or when it is due, in milliseconds
 --       since 1970; milliseconds until it expires; the job. An id of "" is skipped.
@@ -21,6 +21,7 @@ end
 local reply = redis.call('get', sent)
 if reply then return reply end
 reply = {}
+local queued = 0
 for i = 1, #ARGV, 6 do
   local id, own, delay, due, expires, content = unpack(ARGV, i, i + 5)
   local taken = is_taken(id, own)
@@ -37,10 +38,11 @@ for i = 1, #ARGV, 6 do
     local at = due ~= '0' and due
       or string.format('%.17g', instant + delay + #reply / 4096)
     redis.call('zadd', queue, at, id)
+    queued = queued + 1
   end
   reply[#reply + 1] = taken and '0' or '1'
 end
 reply = table.concat(reply)
 redis.call('set', sent, reply, 'PX', 10000)
-redis.pcall('publish', wake, '')
+if queued > 0 then wake_up(wake, queued) end
 return reply

@@ -241,7 +241,7 @@ class Operations:
         """Let workers go on with the queue, at once."""
         it = self._queue(queue)
         await it.server.call(ArqRedis.delete, it.name + PAUSED)
-        await it.server.call(ArqRedis.publish, it.name + WAKE, "")
+        await it.server.call(ArqRedis.execute_command, "RPUSH", it.name + WAKE, "", "")
 
     async def _act_on(
         self,
@@ -270,7 +270,7 @@ class Operations:
     ) -> int:
         keys = [queue.name, queue.name + FAILED, queue.name + WAKE]
         count: int = await queue.run(
-            script("act"),
+            script("wake", "act"),
             [*keys, SENT + token_hex(16)],
             [action, EXPIRES_MS, task or "", *ids],
         )

@@ -34,7 +34,7 @@ OTHERS, RENEWED, UNKNOWN = range(3)
 #: How long other workers get to renew their leases after an outage, in seconds.
 OTHERS_S = 2.5
 
-_CLAIM = script("claim")
+_CLAIM = script("wake", "claim")
 _RENEW = script("lease", "renew")
 
 
@@ -46,6 +46,8 @@ class QueueState:
     next_due_s: float = 0.0
     abort_marks: int = 0
     is_paused: bool = False
+    may_have_more: bool = True
+    """Due jobs: as many were claimed as there were free slots."""
 
 
 class Leases:
@@ -159,7 +161,11 @@ class Leases:
             state = "paused" if is_paused else "resumed"
             logger.info("Queue %s is %s", self.queue, state)
         self.state = QueueState(
-            length, next_due_ms / 1000, abort_marks, bool(is_paused)
+            length,
+            next_due_ms / 1000,
+            abort_marks,
+            bool(is_paused),
+            may_have_more=len(jobs) >= free,
         )
         if jobs:
             token, self._token = self._token, uuid4().hex

@@ -18,6 +18,7 @@ from arq.utils import timestamp_ms, to_seconds
 from redis.exceptions import RedisError, ResponseError
 
 from ..connection import connect
+from ..keys import WAKE
 from ..scripts import run_script, script
 from .cron import Schedule
 from .ends import DONE, DROPPED, LOST, REFUSED, Ends
@@ -28,7 +29,7 @@ from .outages import HopelessError, Outages, is_cancelled
 from .pulse import pulse
 from .runner import Runner, RunOptions
 from .threads import Threads
-from .wakeups import beside, listen
+from .wakeups import beside, wait_for_jobs
 
 logger = logging.getLogger("arq.worker")
 
@@ -66,7 +67,7 @@ class Loop(arq.worker.Worker):
         **options: Any,
     ) -> None:
         self.is_open = False
-        self._wake = asyncio.Event()
+        self._wake, self._is_idle = asyncio.Event(), asyncio.Event()
         self.threads = Threads(options.get("max_jobs", 10), self._wake.set)
         tasks = [self.threads.as_coroutine(task) for task in functions]
         super().__init__(tasks, **options)
@@ -174,7 +175,8 @@ class Loop(arq.worker.Worker):
         self.observers.tell("started", self.queue_name, [*self.functions])
         if self.on_startup:
             await self.on_startup(self.ctx)
-        others = [listen(self.pool, self.queue_name, self._free, self._wake)]
+        waits_at = self.queue_name + WAKE
+        others = [wait_for_jobs(self.pool, waits_at, self._is_idle, self._wake)]
         if self.relay and self.burst:
             await self.relay(True)
         elif self.relay:
@@ -228,6 +230,10 @@ class Loop(arq.worker.Worker):
         if self.leases.held:
             left = self.leases.renew_at - self.loop.time()
             seconds = max(min(seconds, left), 0)
+        if self.leases.state.may_have_more:
+            self._is_idle.clear()
+        else:
+            self._is_idle.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -271,7 +277,8 @@ class Loop(arq.worker.Worker):
                     end = await self.runner.run(job, job.function, ctx)
             finally:
                 self.job_counter -= 1
-                self._wake.set()
+                if self.leases.state.may_have_more:
+                    self._wake.set()
             self._count(end)
             answer = await self.ends.finish(job, end)
             if answer == REFUSED:

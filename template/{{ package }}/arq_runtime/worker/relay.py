@@ -6,18 +6,19 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from ..connection import UNREACHABLE, drop_replica
-from ..keys import OUTBOX
+from ..keys import OUTBOX, WAKE
 from ..queue import Queue
 from ..server import ATTEMPT_S
 from ..values import error_text
 from .job import LOGGED_ERROR_SIZE, clean
 from .outages import LOG_EVERY
-from .wakeups import listen
 
 logger = logging.getLogger("arq.worker")
 
 #: How often to look for jobs, besides those that a commit announces; seconds.
 POLL_S = 1
+#: After so many seconds of silence, the connection is tried with a ping.
+SILENCE_S = 15
 #: After which another worker takes over from one that was killed; milliseconds.
 TURN_MS = 5_000
 
@@ -45,8 +46,7 @@ class Relay:
             await self._move_all()
             return
         wake = asyncio.Event()
-        redis = await self._queue.redis()
-        listener = asyncio.create_task(listen(redis, self._key, lambda: 1, wake))
+        listener = asyncio.create_task(self._listen(wake))
         try:
             while True:
                 await self._take_turn()
@@ -56,6 +56,25 @@ class Relay:
                 wake.clear()
         finally:
             listener.cancel()
+
+    async def _listen(self, wake: asyncio.Event) -> None:
+        """Set `wake` for each commit, until cancelled."""
+        redis = await self._queue.redis()
+        while True:
+            with suppress(*UNREACHABLE):  # until it is back, POLL_S it is
+                async with redis.pubsub() as pubsub:
+                    await pubsub.subscribe(self._key + WAKE)
+                    asked = False
+                    while True:
+                        message = await pubsub.get_message(timeout=SILENCE_S)
+                        if message is None and asked:
+                            raise ConnectionError("no answer to a ping")
+                        asked = message is None
+                        if asked:  # a connection that is half open is as quiet
+                            await pubsub.ping()
+                        else:
+                            wake.set()
+            await asyncio.sleep(1)
 
     async def _take_turn(self) -> None:
         redis = await self._queue.redis()

@@ -1,39 +1,36 @@
 """Idle workers are woken when a job is enqueued, instead of polling for it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from arq import ArqRedis
 
 from ..connection import UNREACHABLE
-from ..keys import WAKE
 
-#: After so many seconds of silence, the connection is tried with a ping.
-SILENCE_S = 15
+#: How long Redis keeps a worker waiting, in seconds: a connection that is half open
+#: would wait for ever, and Redis would take it for a worker.
+WAIT_S = 3
+#: How long it may take to say so, in seconds.
+ANSWER_S = 2
 
 
-async def listen(
-    redis: ArqRedis, queue: str, free: Callable[[], int], wake: asyncio.Event
+async def wait_for_jobs(
+    redis: ArqRedis, key: str, is_idle: asyncio.Event, wake: asyncio.Event
 ) -> None:
-    """Set `wake` for each message of the queue's channel, until cancelled.
+    """Set `wake` when there is a job for this worker, until cancelled.
 
-    But while nothing is `free` to do something about it.
+    Of the entries that lua/wake.lua adds to the list, each goes to one of the workers
+    that wait; so this one waits only while it `is_idle`, which is over then.
     """
+    execute: Callable[..., Awaitable[Any]] = redis.execute_command
     while True:
         with suppress(*UNREACHABLE):  # until it is back, poll_delay it is
-            async with redis.pubsub() as pubsub:
-                await pubsub.subscribe(queue + WAKE)
-                asked = False
-                while True:
-                    message = await pubsub.get_message(timeout=SILENCE_S)
-                    if message is None and asked:
-                        raise ConnectionError("no answer to a ping")
-                    asked = message is None
-                    if asked:  # a connection that is half open is as quiet
-                        await pubsub.ping()
-                    elif free() > 0:
+            while await is_idle.wait():
+                async with asyncio.timeout(WAIT_S + ANSWER_S):
+                    if await execute("BLPOP", key, WAIT_S):
+                        is_idle.clear()
                         wake.set()
         await asyncio.sleep(1)
 

@@ -41,7 +41,7 @@ FEW_CONNECTIONS = 50
 #: What runs a script: takes it, its keys and its values.
 Run = Callable[..., Awaitable[bytes]]
 
-_ENQUEUE = script("wake", "enqueue")
+_ENQUEUE = script("failed", "wake", "enqueue")
 _SKIPPED = (b"", "", 0, 0, 0, b"")
 
 

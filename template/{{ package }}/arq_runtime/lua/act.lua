@@ -5,22 +5,23 @@
 -- ARGV: retry, discard or run_now; how long a job may wait, in ms; the task that they
 --       must be of, or ""; ids
 -- Reply: on how many it has acted
-local queue, failed, wake, sent = unpack(KEYS)
+local queue, wake, sent = KEYS[1], KEYS[3], KEYS[4]
 local action, expires, task = unpack(ARGV, 1, 3)
 local count = tonumber(redis.call('get', sent) or '')
 if count then return count end
 count = 0
 
-local function is_other_task(id)
-  return task ~= '' and redis.call('hget', failed_job .. id, 'task') ~= task
+-- Has it failed, is it of the task, and is it taken from the failed ones herewith?
+local function take(id)
+  local its_task = redis.call('hget', failed_job .. id, 'task') or ''
+  return (task == '' or its_task == task) and forget_failed(id, its_task)
 end
 
 local actions = {}
 
 function actions.retry(id)
   local payload = redis.call('hget', failed_job .. id, 'job') or ''
-  if payload == '' or redis.call('exists', job .. id) == 1 or is_other_task(id)
-      or redis.call('zrem', failed, id) == 0 then
+  if payload == '' or redis.call('exists', job .. id) == 1 or not take(id) then
     return false
   end
   redis.call('del', failed_job .. id, result .. id, errors .. id, retry .. id,
@@ -31,7 +32,7 @@ function actions.retry(id)
 end
 
 function actions.discard(id)
-  if is_other_task(id) or redis.call('zrem', failed, id) == 0 then return false end
+  if not take(id) then return false end
   redis.call('del', failed_job .. id)
   if redis.call('exists', job .. id) == 0 then  -- no other job has taken the id
     redis.call('del', result .. id, errors .. id, progress .. id)

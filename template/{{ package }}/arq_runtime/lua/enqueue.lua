@@ -9,7 +9,7 @@
 --
 -- Under `maxmemory` and `noeviction`, Redis refuses a script's first write if that needs
 -- memory, and no later one: so the job itself is written before all else.
-local queue, failed, wake, sent = unpack(KEYS)
+local queue, wake, sent = KEYS[1], KEYS[3], KEYS[4]
 local function is_taken(id, own)
   if id == '' or own == '' then return id == '' end
   local has_job = redis.call('exists', job .. id) == 1
@@ -28,9 +28,8 @@ for i = 1, #ARGV, 6 do
   if not taken then
     redis.call('psetex', job .. id, expires, content)
     if own ~= '' then
-      redis.call('del', result .. id, retry .. id, errors .. id, failed_job .. id,
-        progress .. id)
-      redis.pcall('zrem', failed, id)
+      replace_failed(id)
+      redis.call('del', result .. id, retry .. id, errors .. id, progress .. id)
       redis.pcall('zrem', aborts, id)
     end
     -- A fraction of a millisecond for the place in the batch: those of one moment start

@@ -1,17 +1,19 @@
 -- Records how tries of jobs have ended: results, failures, retries.
 --
 -- KEYS: queue, failed set, how the worker recorded what ended last
--- ARGV: token; how long jobs, and failed ones, are kept, in ms; how many failed ones;
---       pause of a job whose task is not known, in ms; nine for each end: id; token;
---       try; complete, failed, retry, release or unknown; ms until the next try (of
---       "release", when it was due; of "unknown", for how long it is left to others);
---       result; for how long that is kept, in ms ("0" for ever, "" not at all);
---       details, in JSON; the job, where Redis may have lost it
+-- ARGV: token; how long jobs, and failed ones, are kept, in ms; how many failed ones of
+--       a task, and bytes of them in the queue; pause of a job whose task is not known,
+--       in ms; nine for each end: id; token; try; complete, failed, retry, release
+--       or unknown; ms until the next try (of "release", when it was due; of "unknown",
+--       for how long it is left to others); result; for how long that is kept, in ms
+--       ("0" for ever, "" not at all); details, in JSON; the job, where Redis may have
+--       lost it
 -- Reply: for each end 0 another worker has it, 1 recorded, 2 recorded without its
 --        result, for which there is no room, 3 not left to others any longer, 4 to be
---        sent again with the job: Redis has lost it
-local queue, failed, last_ends = unpack(KEYS)
-local token, keep, keep_failed, max_failed, unknown_pause = unpack(ARGV, 1, 5)
+--        sent again with the job: Redis has lost it. Then how many failed jobs were
+--        dropped to make room, by task, in JSON
+local queue, last_ends = KEYS[1], KEYS[3]
+local token, keep, keep_failed, max_failed, max_bytes, unknown_pause = unpack(ARGV, 1, 6)
 local DONE, DROPPED, REFUSED, SEND_AGAIN = 1, 2, 3, 4
 
 -- The same token again: all has been recorded, and the answer to it was lost.
@@ -29,6 +31,8 @@ local function remember(id, try, text, px)
   redis.call('pexpire', errors .. id, px)
 end
 
+local failing = {}  -- the tasks of those that fail now
+
 local function finish(id, try, what, details, value, px)
   local payload = what == 'failed' and redis.pcall('get', job .. id)
   redis.call('del', job .. id, unknown .. id)
@@ -44,17 +48,19 @@ local function finish(id, try, what, details, value, px)
   else
     redis.call('del', in_progress .. id)
   end
-  if redis.call('del', failed_job .. id) == 1 then redis.pcall('zrem', failed, id) end
+  replace_failed(id)
   local stored = px == '' or redis.pcall('set', result .. id, value,
     unpack(px == '0' and {} or {'PX', px}))
   if what == 'failed' and tonumber(keep_failed) > 0 then
-    redis.pcall('zadd', failed, now, id)
+    payload = type(payload) == 'string' and payload or ''
     redis.call('hset', failed_job .. id,
-      'task', details.task, 'job', type(payload) == 'string' and payload or '',
-      'tries', try,
+      'task', details.task, 'job', payload, 'tries', try,
       'error', details.error, 'traceback', details.traceback,
       'reason', details.reason, 'st', details.st, 'ft', now)
     redis.call('pexpire', failed_job .. id, keep_failed)
+    add_failed(id, details.task, now,
+      500 + #payload + #details.error + #details.traceback, keep_failed)
+    failing[details.task] = true
     remember(id, try, details.error, keep_failed)
   elseif try ~= '1' then
     redis.call('pexpire', errors .. id, tonumber(px) or 0)
@@ -82,8 +88,8 @@ local function give_back(id, score, try)
   redis.call('set', retry .. id, try, 'PX', keep)
 end
 
-local answers, any_failed = {}, false
-for i = 6, #ARGV, 9 do
+local answers = {}
+for i = 7, #ARGV, 9 do
   local id, job_token, try, what, ms, value, px, details, lost = unpack(ARGV, i, i + 8)
   details = details == '' and {} or cjson.decode(details)
   local answer = DONE
@@ -104,7 +110,6 @@ for i = 6, #ARGV, 9 do
     answer = SEND_AGAIN
   elseif what == 'complete' or what == 'failed' then
     answer = finish(id, try, what, details, value, px)
-    any_failed = any_failed or what == 'failed'
   elseif what == 'release' then
     give_back(id, ms, try - 1)
   elseif what == 'unknown' then
@@ -125,15 +130,46 @@ for i = 6, #ARGV, 9 do
   answers[#answers + 1] = answer
 end
 
-if any_failed then
+local drops, room = {}, 1000  -- at once: Redis does nothing else meanwhile
+
+local function drop_oldest(task)
+  local id = redis.call('zrange', of_task .. task, 0, 0)[1]
+  redis.call('del', failed_job .. id, errors .. id)
+  forget_failed(id, task)
+  drops[task] = (drops[task] or 0) + 1
+  room = room - 1
+end
+
+for task in pairs(failing) do
+  local mine = of_task .. task
+  for _, id in ipairs(redis.pcall('zrangebyscore', mine, '-inf', now - keep_failed)) do
+    forget_failed(id, task)
+  end
+  local beyond = (tonumber(redis.pcall('zcard', mine)) or 0) - max_failed
+  for _ = 1, math.min(beyond, room) do drop_oldest(task) end
+end
+if next(failing) then
   redis.pcall('zremrangebyscore', failed, '-inf', now - keep_failed)
-  local beyond = (tonumber(redis.pcall('zcard', failed)) or 0) - max_failed
-  if beyond > 0 then
-    for _, id in ipairs(redis.call('zrange', failed, 0, beyond - 1)) do
-      redis.call('del', failed_job .. id)
+  local all, total, of = redis.pcall('hgetall', bytes), 0, {}
+  for i = 1, #all, 2 do
+    of[all[i]] = tonumber(all[i + 1])
+    total = total + of[all[i]]
+  end
+  while total > tonumber(max_bytes) and room > 0 do
+    local task  -- the one that has the most
+    for one, size in pairs(of) do
+      if not task or size > of[task] then task = one end
     end
-    redis.call('zremrangebyrank', failed, 0, beyond - 1)
+    if (tonumber(redis.pcall('zcard', of_task .. task)) or 0) <= 1 then break end
+    drop_oldest(task)
+    local left = tonumber(redis.call('hget', bytes, task))
+    total, of[task] = total - of[task] + left, left
   end
 end
+for task, count in pairs(drops) do
+  redis.pcall('hincrby', failed .. ':dropped', task, count)
+  redis.call('pexpire', failed .. ':dropped', keep_failed)
+end
+answers[#answers + 1] = cjson.encode(drops)
 redis.pcall('set', last_ends, token .. cjson.encode(answers), 'PX', keep)
 return answers

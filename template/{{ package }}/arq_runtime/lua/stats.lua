@@ -4,7 +4,8 @@
 -- ARGV: what a worker's key begins with; how many jobs to look at, at most
 -- Reply: queued, deferred, running, failed; for how many ms the oldest queued one has
 --        waited; is it paused; what each worker says of itself, in JSON;
---        what is kept of cron jobs, by name and what it is
+--        what is kept of cron jobs, by name and what it is; how many failed jobs were
+--        dropped, by task
 local paused = KEYS[4]
 local function look(...)
   local running, oldest, found = 0, now, redis.call(...)
@@ -22,6 +23,7 @@ local ahead = look('zrevrangebyscore', queue, now + lease, '(' .. exact_now,
 local behind, oldest = look('zrangebyscore', queue, '-inf', exact_now, 'WITHSCORES',
   'LIMIT', 0, most / 10)
 local crons = redis.pcall('hgetall', queue .. ':crons')
+local dropped = redis.pcall('hgetall', failed .. ':dropped')
 local due = redis.call('zcount', queue, '-inf', exact_now)
 return {
   due - behind,
@@ -32,4 +34,5 @@ return {
   redis.call('exists', paused),
   records,
   crons.err and {} or crons,
+  dropped.err and {} or dropped,
 }

@@ -63,6 +63,9 @@ def print_stats(stats: QueueStats) -> None:
         f"  {stats.queued} queued{waiting}, {stats.deferred} deferred, "
         f"{stats.in_progress} in progress, {failed}"
     )
+    if stats.dropped:
+        some = ", ".join(f"{count} of {task}" for task, count in stats.dropped.items())
+        click.secho(plain(f"  dropped to make room: {some}"), fg="yellow")
     if not stats.workers:
         click.secho("  no worker is alive", fg="yellow")
     for worker in stats.workers:

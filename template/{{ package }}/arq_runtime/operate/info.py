@@ -96,6 +96,8 @@ class QueueStats:
     workers: list[WorkerInfo]
     last_runs: dict[str, LastRun]
     """Of cron jobs, by their names."""
+    dropped: dict[str, int]
+    """How many failed jobs were dropped to make room, by task, as long as some are."""
 
 
 def shown_id(job_id: bytes) -> str:
@@ -138,6 +140,12 @@ def last_runs(found: list[bytes]) -> dict[str, LastRun]:
                 finished=ms_to_datetime(run["finished"]),
             )
     return runs
+
+
+def named_counts(found: list[bytes]) -> dict[str, int]:
+    """Numbers by their names, of what Redis has by field and value."""
+    pairs = zip(found[::2], found[1::2], strict=False)
+    return {shown_id(name): int(count) for name, count in pairs}
 
 
 def job_info(

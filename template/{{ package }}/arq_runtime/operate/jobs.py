@@ -37,6 +37,7 @@ from .info import (
     State,
     job_info,
     last_runs,
+    named_counts,
     stored_ids,
     worker_info,
 )
@@ -110,6 +111,7 @@ class Operations:
             paused=bool(counts[5]),
             workers=[worker_info(record) for record in counts[6]],
             last_runs=last_runs(counts[7]),
+            dropped=named_counts(counts[8]),
         )
 
     async def list_jobs(
@@ -270,7 +272,7 @@ class Operations:
     ) -> int:
         keys = [queue.name, queue.name + FAILED, queue.name + WAKE]
         count: int = await queue.run(
-            script("wake", "act"),
+            script("failed", "wake", "act"),
             [*keys, SENT + token_hex(16)],
             [action, EXPIRES_MS, task or "", *ids],
         )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
@@ -23,14 +24,17 @@ LOST, DONE, DROPPED, REFUSED, SEND_AGAIN = range(5)
 
 #: The pause of a job whose task is not known, in milliseconds.
 UNKNOWN_PAUSE_MS = 5_000
-#: How many failed jobs of a queue are kept.
+#: How many failed jobs of a task are kept, and how many bytes of them in a queue.
 MAX_FAILED = 10_000
+MAX_FAILED_BYTES = 100_000_000
+#: How often it is said that some were dropped, in seconds.
+DROPS_S = 60
 #: How many ends are recorded in one round trip.
 BATCH_ENDS = 100
 #: How often a result that Redis takes from nobody is sent before it is dropped.
 LARGE_TRIES = 3
 
-_FINISH = script("lease", "finish")
+_FINISH = script("failed", "lease", "finish")
 
 #: An end to be recorded; the future has then what lua/finish.lua answers.
 _Finished = tuple[asyncio.Future[int], ClaimedJob, End]
@@ -65,6 +69,8 @@ class Ends:
         self._flushing: asyncio.Task[None] | None = None
         self._large = asyncio.Lock()
         self._recording: set[asyncio.Task[None]] = set()
+        self._drops: Counter[str] = Counter()  # by task, since that was said last
+        self._saying: asyncio.TimerHandle | None = None
 
     def open(self, redis: ArqRedis, outages: Outages) -> None:
         """Use these connections."""
@@ -198,6 +204,7 @@ class Ends:
             self._keep_ms,
             int(self._keep_failed_s * 1000),
             MAX_FAILED,
+            MAX_FAILED_BYTES,
             UNKNOWN_PAUSE_MS,
         ]
         for _, job, end in batch:
@@ -207,7 +214,24 @@ class Ends:
             values += [job.id, job.token, job.job_try, end.what, end.ms]
             values += [end.result or b"", end.keep_result_ms, details, lost]
         keys = [self._queue, self._queue + FAILED, key or self._key]
-        return await run_script(self._redis, _FINISH, keys, values)
+        *answers, drops = await run_script(self._redis, _FINISH, keys, values)
+        self._drops.update(json.loads(drops))
+        if self._drops and self._saying is None:
+            self._say_drops()
+        return answers
+
+    def _say_drops(self) -> None:
+        self._saying = None
+        if self._drops:
+            logger.warning(
+                "Failed jobs were dropped to make room, the oldest first: %s. %d of a "
+                "task are kept, and %d MB of a queue",
+                ", ".join(f"{count} of {task}" for task, count in self._drops.items()),
+                MAX_FAILED,
+                MAX_FAILED_BYTES // 1_000_000,
+            )
+            self._drops.clear()
+            self._saying = self._loop.call_later(DROPS_S, self._say_drops)
 
 
 def _size(finished: _Finished) -> int:

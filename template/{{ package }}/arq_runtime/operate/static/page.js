@@ -189,6 +189,10 @@ function showQueue(stats) {
   byId("queue").value = stats.queue;
   byId("pause").textContent = stats.paused ? "Resume" : "Pause";
   byId("paused").hidden = !stats.paused;
+  const dropped = Object.entries(stats.dropped).map(([task, number]) =>
+    `${number.toLocaleString()} of ${task}`);
+  byId("dropped").hidden = !dropped.length;
+  byId("dropped").textContent = `Failed jobs were dropped to make room: ${dropped.join(", ")}.`;
   fill(byId("states"), Object.entries(STATES).map(([name, title]) => {
     const number = stats[name]?.toLocaleString() ?? "✓"; // nobody counts complete ones
     const oldest = name === "queued" && stats.queued ? `, oldest ${span(stats.oldest)}` : "";

@@ -98,7 +98,7 @@ async def test_a_failed_job_is_kept_and_can_be_run_again(app: App) -> None:
         assert (stats.failed, stats.queued) == (1, 0)
 
         await app.operations.pause_queue()
-        retries = [app.operations.retry_job("one") for _ in range(5)]
+        retries = [app.operations.retry_job("one", by="ada") for _ in range(5)]
         assert sorted(await asyncio.gather(*retries)) == [False] * 4 + [True]
         await app.operations.resume_queue()
 
@@ -108,16 +108,18 @@ async def test_a_failed_job_is_kept_and_can_be_run_again(app: App) -> None:
         await until(has_failed_again)
         again = await app.operations.get_job("one")
         assert again is not None
-        assert (again.tries, len(again.errors)) == (1, 1)
+        assert again.tries == 1
+        assert [one.get("retried_by") for one in again.errors] == [None, "ada", None]
         assert again.kwargs == {"text": "<b>"}
 
 
-async def test_a_discarded_job_leaves_nothing(app: App) -> None:
+async def test_a_discarded_job_leaves_what_undo_needs(app: App) -> None:
     await app.enqueue("fail", _job_id="one")
     await app.burst(*TASKS)
     assert await app.operations.discard_job("one")
     assert not await app.operations.discard_job("one")
-    assert await app.redis.keys("*one*") == []
+    assert await app.redis.keys("*one*") == [b"arq:discarded:one"]
+    assert 0 < await app.redis.ttl("arq:discarded:one") <= 3600
     assert await app.enqueue("fail", _job_id="one")
 
 

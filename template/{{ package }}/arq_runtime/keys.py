@@ -12,6 +12,7 @@ from arq.constants import (
 WAKE = ":wake"  # list: idle workers wait for its entries
 PAUSED = ":paused"  # string, exists while the queue is paused
 FAILED = ":failed"  # sorted set, job id by when it failed for good
+DISCARDED = ":discarded"  # sorted set, job id by when it was discarded, for an hour
 WORKERS = ":workers"  # sorted set, worker id by when it was last seen
 WORKER = ":worker:"  # + worker id: what a worker says of itself, JSON
 CLAIM = ":claim:"  # + worker id: the worker's last claim, in case its answer was lost
@@ -22,7 +23,10 @@ CRONS = ":crons"  # hash, since when a cron job is known, and how its last run e
 
 # Before the job's id:
 FAILED_JOB = "arq:failed:"  # hash: what is needed to see a failed job and run it again
-ERRORS = "arq:errors:"  # list: one JSON text for each failed try
+DISCARDED_JOB = "arq:discarded:"  # hash: the same of a discarded one, for an hour
+ERRORS = (
+    "arq:errors:"  # list: one JSON text for each failed try, and each retry by hand
+)
 PROGRESS = "arq:progress:"  # what the job said last of how far it is, JSON
 SENT = "arq:sent:"  # what enqueue was told, in case the answer is lost; 10 seconds
 UNKNOWN = "arq:unknown:"  # since when no worker has known the job's task
@@ -38,6 +42,7 @@ PRELUDE = f"""--!df flags=allow-undeclared-keys
 local job, result = '{job_key_prefix}', '{result_key_prefix}'
 local in_progress, retry = '{in_progress_key_prefix}', '{retry_key_prefix}'
 local failed_job, errors = '{FAILED_JOB}', '{ERRORS}'
+local discarded_job = '{DISCARDED_JOB}'
 local progress, unknown = '{PROGRESS}', '{UNKNOWN}'
 local done = '{DONE}'
 local aborts = '{abort_jobs_ss}'

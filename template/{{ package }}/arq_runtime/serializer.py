@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from typing import Any, Literal
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -81,6 +82,11 @@ class Serializer:
         ):
             raise ValueError("not a job")
         return {**job, "a": tuple(job["a"])}
+
+    def task_of(self, beginning: bytes) -> str:
+        """The task's name, of the beginning of a stored job; "" if it is not there."""
+        found = re.search(rb'"f":("(?:[^"\\]|\\.)*")', beginning)
+        return str(json.loads(found[1])) if found and self.format == "json" else ""
 
     def stored_text(self, key: str, text: str) -> bytes:
         """How a text, the task's or queue's name, looks in a stored job."""

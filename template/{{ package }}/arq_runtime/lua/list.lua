@@ -1,41 +1,97 @@
--- Finds the jobs of a queue in one state: those due first come first; failed ones, the
--- newest. Goes below look.lua.
+-- Looks at some jobs of a queue in one state: those due first come first; of the failed
+-- ones, the newest. Looks at few enough not to hold up Redis. Goes below mask.lua.
 --
--- KEYS: queue, workers, failed set
--- ARGV: what a worker's key begins with; how many jobs to look at, at most; queued,
---       deferred, in_progress or failed; how many to leave out; how many to return;
---       their task, or ""; how its name looks in a stored job
--- Reply: ids
-local state, offset, limit, task, stored = unpack(ARGV, 3)
-local range = ({
-  queued = {'zrangebyscore', queue, '-inf', exact_now},
-  deferred = {'zrangebyscore', queue, '(' .. exact_now, '+inf'},
-  in_progress = {'zrevrangebyscore', queue, now + lease, '-inf'},
-  failed = {'zrevrangebyscore', failed, '+inf', '-inf'},
-})[state]
-local skip, found, gone = tonumber(offset), {}, {}
+-- KEYS: queue, failed set
+-- ARGV: queued, deferred, failed, oldest (of the failed), or ids, which are given; from
+--       which place; how many to look at; the task that they must be of; how its name
+--       looks in a stored job; a text that they must have, in lower case; the same as it
+--       is in JSON; a text that the error must have; what it must be without numbers
+--       and quotes; since and until when they must have failed or be due, in ms since
+--       1970; ids. What is "" or 0 need not be
+-- Reply: ids that fit; at how many it has looked; how many there are
+local queue, failed = KEYS[1], KEYS[2]
+local state, from, most = unpack(ARGV, 1, 3)
+local task, stored, text, in_json, error_text, group = unpack(ARGV, 4, 9)
+local since, until_then = tonumber(ARGV[10]), tonumber(ARGV[11])
+from, most = tonumber(from), tonumber(most)
+local due = redis.call('zcount', queue, '-inf', string.format('%.17g', instant))
+local total, ids, fit, gone, looked_at, bytes = 0, {}, {}, {}, 0, 0
+if state == 'queued' then
+  total = due
+  local last = math.min(from + most, due) - 1
+  ids = last < from and {} or redis.call('zrange', queue, from, last, 'WITHSCORES')
+elseif state == 'deferred' then
+  total = redis.call('zcard', queue) - due
+  ids = redis.call('zrange', queue, due + from, due + from + most - 1, 'WITHSCORES')
+elseif state == 'failed' or state == 'oldest' then
+  total = redis.call('zcard', failed)
+  ids = redis.call(state == 'failed' and 'zrevrange' or 'zrange', failed, from,
+    from + most - 1, 'WITHSCORES')
+else
+  for i = 12, #ARGV do
+    ids[#ids + 1], ids[#ids + 2] = ARGV[i], now
+  end
+  total = #ARGV - 11
+end
+local is_failed = state == 'failed' or state == 'oldest'
 
-local function is_wanted(id)
-  if state == 'failed' then
-    if redis.call('exists', failed_job .. id) == 1 then
-      return task == '' or redis.call('hget', failed_job .. id, 'task') == task
+local function has_text(id, payload, error)
+  for _, one in ipairs({id, payload or '', error or ''}) do
+    one = string.lower(one)
+    if string.find(one, text, 1, true) or string.find(one, in_json, 1, true) then
+      return true
     end
-    gone[#gone + 1] = id
+  end
+end
+
+-- No more of a large one is looked at than this.
+local function start_of(id)
+  local payload = redis.pcall('getrange', job .. id, 0, text == '' and 511 or 65535)
+  payload = type(payload) == 'string' and payload or ''
+  bytes = bytes + #payload
+  return payload
+end
+
+local function fits_failed(id)
+  local its_task, its_error = unpack(redis.call('hmget', failed_job .. id, 'task', 'error'))
+  if not its_task then gone[#gone + 1] = id return false end
+  its_error = its_error or ''
+  if task ~= '' and its_task ~= task
+      or group ~= '' and mask(its_error) ~= group
+      or error_text ~= '' and not string.find(its_error, error_text, 1, true)
+        and not string.find(mask(its_error), error_text, 1, true) then
     return false
   end
-  return (state == 'in_progress') == is_running(id) and (task == ''
-    or string.find(redis.call('getrange', job .. id, 0, 511), stored, 1, true))
+  if text == '' or has_text(id, its_task, its_error) then return true end
+  local payload = redis.call('hstrlen', failed_job .. id, 'job') <= 65536
+    and redis.call('hget', failed_job .. id, 'job') or ''
+  bytes = bytes + #payload
+  return has_text('', payload)
 end
 
-for looked_at = 0, most - 1, 500 do
-  local ids = redis.call(range[1], range[2], range[3], range[4],
-    'LIMIT', looked_at, 500)
-  for _, id in ipairs(ids) do
-    if #found < tonumber(limit) and is_wanted(id) then
-      if skip > 0 then skip = skip - 1 else found[#found + 1] = id end
-    end
+local function fits(id)
+  if is_failed then return fits_failed(id) end
+  if (state == 'ids') ~= (redis.call('exists', in_progress .. id) == 1) then
+    return false
   end
-  if #found == tonumber(limit) or #ids < 500 then break end
+  if task == '' and text == '' then return true end
+  local payload = start_of(id)
+  if task ~= '' and not string.find(string.sub(payload, 1, 512), stored, 1, true) then
+    return false
+  end
+  return text == '' or has_text(id, payload)
+    or has_text('', nil, redis.call('lindex', errors .. id, -1))
+end
+
+for i = 1, #ids, 2 do
+  local at = tonumber(ids[i + 1])
+  if state == 'failed' and at < since or state == 'oldest' and until_then > 0 and at > until_then then
+    looked_at = total - from  -- those that follow are none, either
+    break
+  end
+  if at >= since and (until_then == 0 or at <= until_then) and fits(ids[i]) then fit[#fit + 1] = ids[i] end
+  looked_at = looked_at + 1
+  if bytes > 1000000 then break end
 end
 for _, id in ipairs(gone) do redis.pcall('zrem', failed, id) end
-return found
+return {fit, looked_at, total}

@@ -1,37 +1,40 @@
--- Counts the jobs of a queue. Goes below look.lua.
+-- Counts the jobs of a queue. Goes below workers.lua.
 --
--- KEYS: queue, workers, failed set, paused flag
--- ARGV: what a worker's key begins with; how many jobs to look at, at most
--- Reply: queued, deferred, running, failed; for how many ms the oldest queued one has
---        waited; is it paused; what each worker says of itself, in JSON;
---        what is kept of cron jobs, by name and what it is; how many failed jobs were
---        dropped, by task
-local paused = KEYS[4]
-local function look(...)
-  local running, oldest, found = 0, now, redis.call(...)
-  for i = 1, #found, 2 do
-    if is_running(found[i]) then
-      running = running + 1
-    else
-      oldest = math.min(oldest, math.max(found[i + 1], 0))
-    end
+-- KEYS: queue, failed set, workers, paused flag
+-- ARGV: as workers.lua
+-- Reply: queued, deferred, running, failed; since when the oldest queued one is due, in
+--        ms since 1970, or 0; is it paused; now, in ms; what each worker says of itself,
+--        in JSON, and when it was last seen; what is kept of cron jobs, by name and what
+--        it is; how many failed jobs were dropped, by task
+local failed, paused = KEYS[2], KEYS[4]
+local running, ahead, behind = running_jobs(), 0, {}
+for _, one in ipairs(running) do
+  if tonumber(redis.call('zscore', queue, one[1])) > instant then
+    ahead = ahead + 1
+  else
+    behind[one[1]] = true
   end
-  return running, oldest
 end
-local ahead = look('zrevrangebyscore', queue, now + lease, '(' .. exact_now,
-  'WITHSCORES', 'LIMIT', 0, most)
-local behind, oldest = look('zrangebyscore', queue, '-inf', exact_now, 'WITHSCORES',
-  'LIMIT', 0, most / 10)
+local due = redis.call('zcount', queue, '-inf', exact_now)
+local oldest = 0
+local first = redis.call('zrangebyscore', queue, '-inf', exact_now, 'WITHSCORES',
+  'LIMIT', 0, 101)
+for i = 1, #first, 2 do
+  if not behind[first[i]] then
+    oldest = math.max(first[i + 1], 0)
+    break
+  end
+end
 local crons = redis.pcall('hgetall', queue .. ':crons')
 local dropped = redis.pcall('hgetall', failed .. ':dropped')
-local due = redis.call('zcount', queue, '-inf', exact_now)
 return {
-  due - behind,
+  due - (#running - ahead),
   redis.call('zcard', queue) - due - ahead,
-  ahead + behind,
+  #running,
   redis.call('zcard', failed),
-  now - oldest,
+  string.format('%.0f', oldest),
   redis.call('exists', paused),
+  now,
   records,
   crons.err and {} or crons,
   dropped.err and {} or dropped,

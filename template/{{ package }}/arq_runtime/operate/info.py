@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from arq.jobs import (
 )
 from arq.utils import ms_to_datetime
 
+from ..serializer import Serializer
 from ..server import QueueUnavailableError
 from ..values import error_text
 
@@ -47,9 +48,14 @@ class JobInfo:
     has its task) or "killed" (its worker was, too often)."""
     traceback: str = ""
     errors: list[dict[str, Any]] = field(default_factory=list)
-    """One for each failed try, with "try", "at" (milliseconds since 1970), "error"."""
+    """One for each failed try, with "try", "at" (milliseconds since 1970), "error"; and
+    for each retry by hand, with "retried_by" and "at"."""
     progress: dict[str, Any] | None = None
     """What set_progress said last, with "percent", "message", "at"."""
+    worker: str = ""
+    """Host and process of the worker that runs it."""
+    bytes_left_out: int = 0
+    """The size of arguments or a result too large for a list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,8 @@ class WorkerInfo:
     host: str
     pid: int
     since: datetime
+    seen: datetime
+    """When it has last said that it lives."""
     version: str
     """The code's git commit; empty without git."""
     max_jobs: int
@@ -92,12 +100,75 @@ class QueueStats:
     failed: int
     oldest: float
     """Seconds that the oldest of the queued jobs has waited; 0 when there is none."""
+    oldest_at: datetime | None
+    """When that one was due."""
     paused: bool
     workers: list[WorkerInfo]
     last_runs: dict[str, LastRun]
     """Of cron jobs, by their names."""
     dropped: dict[str, int]
     """How many failed jobs were dropped to make room, by task, as long as some are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Which:
+    """Which jobs: all conditions must hold, those that are empty do."""
+
+    task: str = ""
+    text: str = ""
+    """In the id, the task's name, the arguments, the result or the error, in upper or
+    lower case."""
+    error: str = ""
+    """In the error of a failed job, or in what ErrorGroup makes of it."""
+    group: str = ""
+    """The error of its ErrorGroup."""
+    since: datetime | None = None
+    """When it failed, was due or ended, at the earliest."""
+    until: datetime | None = None
+    """The same, at the latest."""
+
+    @property
+    def is_all(self) -> bool:
+        """Are there no conditions?"""
+        return self == ALL
+
+    def fits(self, job: "JobInfo") -> bool:
+        """What is sure of what only a job's text told before."""
+        at = job.finished or job.due
+        return (
+            self.task in ("", job.task)
+            and (self.since is None or at is None or at >= self.since)
+            and (self.until is None or at is None or at <= self.until)
+        )
+
+
+ALL = Which()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a look at jobs has found."""
+
+    jobs: list[JobInfo]
+    more: bool
+    """Are there more than were asked for?"""
+    looked_at: int
+    total: int
+    """At so many jobs it has looked, of so many."""
+    next: str
+    """Where another look can go on; empty when it has looked at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorGroup:
+    """Failed jobs of one task with the same error."""
+
+    task: str
+    error: str
+    """Its first line, with N for numbers and … for quoted text."""
+    count: int
+    first: datetime
+    last: datetime
 
 
 def shown_id(job_id: bytes) -> str:
@@ -116,13 +187,14 @@ def stored_ids(job_id: str) -> list[bytes]:
     return list(dict.fromkeys([stored, other]))
 
 
-def worker_info(record: bytes) -> WorkerInfo:
-    """A worker, of what it says of itself."""
+def worker_info(record: bytes, seen: bytes) -> WorkerInfo:
+    """A worker, of what it says of itself, and of when it did."""
     about = json.loads(record)
     names = ("id", "host", "pid", "version", "max_jobs", "running", "tasks")
     return WorkerInfo(
         **{name: about[name] for name in names},
         since=ms_to_datetime(about["since"]),
+        seen=ms_to_datetime(int(float(seen))),
         cron={job["name"]: ms_to_datetime(job["next"]) for job in about["cron"]},
     )
 
@@ -148,69 +220,77 @@ def named_counts(found: list[bytes]) -> dict[str, int]:
     return {shown_id(name): int(count) for name, count in pairs}
 
 
+#: A job or a result, or the size and beginning of a large one.
+Stored = bytes | list[Any] | None
+
+
 def job_info(
-    deserialize: Callable[[bytes], dict[str, Any]],
-    now: float,
-    job_id: bytes,
-    due: float | None,
-    job: bytes | None,
-    result: bytes | None,
-    token: bytes | None,
-    tries: bytes | None,
-    progress: bytes | None,
-    failed: dict[bytes, bytes],
-    errors: list[bytes],
+    serializer: Serializer, name: str, now: float, row: Sequence[Any]
 ) -> JobInfo | None:
-    """A job, of all that Redis has on it; None where that is nothing.
+    """A job, of all that Redis has on it; None where the queue has none.
 
     Args:
-        deserialize: Of the queue's serializer.
-        now: Redis' time, in milliseconds since 1970; exact, as `due` is.
-        job_id: Its id.
-        due: Its score in the queue.
-        job: The stored job.
-        result: Its stored result.
-        token: Of the worker that runs it.
-        tries: How many have begun.
-        progress: What set_progress said, JSON.
-        failed: What is kept of a failed job.
-        errors: Of its failed tries, JSON.
+        serializer: Of the queue.
+        name: Of the queue.
+        now: Redis' time, in milliseconds since 1970; exact, as the scores are.
+        row: Its id, and what lua/read.lua has found.
     """
+    (
+        job_id,
+        due,
+        failed_at,
+        job,
+        result,
+        running,
+        tries,
+        progress,
+        failed,
+        kept,
+        errors,
+    ) = row
     known: dict[str, Any] = {"errors": [json.loads(error) for error in errors]}
     state: State
-    if job:
-        waiting: State = "deferred" if (due or 0) > now else "queued"
-        state = "in_progress" if token else waiting
-        known |= {"tries": int(tries or 0), "due": None if token else _time(due)}
+    if job and due is not None:
+        waiting: State = "deferred" if float(due) > now else "queued"
+        state = "in_progress" if running else waiting
+        known |= {"tries": int(tries or 0), "due": None if running else _time(due)}
         known["error"] = known["errors"][-1]["error"] if errors else ""
-        known |= _content(deserialize, job, None)
-    elif failed:
+        known |= _content(serializer, job, None)
+    elif failed and failed_at is not None:
         state = "failed"
-        known["tries"] = int(failed[b"tries"])
-        known |= _content(deserialize, failed[b"job"], result)
-        known |= {"started": _time(failed[b"st"]), "finished": _time(failed[b"ft"])}
-        for name in ("error", "reason", "traceback"):
-            known[name] = failed[name.encode()].decode(errors="replace")
-    elif result:
+        task, tries, *texts, started, finished = failed
+        known |= {"task": shown_id(task), "tries": int(tries)}
+        known |= _content(serializer, kept, result)
+        known |= {"started": _time(started), "finished": _time(finished)}
+        for field_name, text in zip(
+            ("error", "reason", "traceback"), texts, strict=True
+        ):
+            known[field_name] = (text or b"").decode(errors="replace")
+    elif result and not job:
         state = "complete"
-        known |= _content(deserialize, None, result)
+        known |= _content(serializer, None, result)
+        if known.pop("queue", name) != name:
+            return None
     else:
         return None
+    known.pop("queue", None)
     known["progress"] = json.loads(progress) if progress else None
     return JobInfo(job_id=shown_id(job_id), state=state, **known)
 
 
-def _content(
-    deserialize: Callable[[bytes], dict[str, Any]],
-    job: bytes | None,
-    result: bytes | None,
-) -> dict[str, Any]:
+def _content(serializer: Serializer, job: Stored, result: Stored) -> dict[str, Any]:
     """What the stored job, or else its stored result, says."""
+    stored: Any = job or result
+    if isinstance(stored, list):
+        size, beginning = stored
+        task = serializer.task_of(beginning)
+        return {"bytes_left_out": size} | ({"task": task} if task else {})
+    info: Any
     try:
         if job:
-            info = deserialize_job(job, deserializer=deserialize)
-        elif result:
-            info = deserialize_result(result, deserializer=deserialize)
+            info = deserialize_job(stored, deserializer=serializer.deserialize)
+        elif stored:
+            info = deserialize_result(stored, deserializer=serializer.deserialize)
         else:
             return {}
     except DeserializationError as exc:
@@ -220,6 +300,7 @@ def _content(
     if isinstance(info, JobResult):
         known |= {"tries": info.job_try, "success": info.success}
         known |= {"started": info.start_time, "finished": info.finish_time}
+        known["queue"] = info.queue_name
         if info.success:
             known["result"] = info.result
         elif isinstance(info.result, BaseException):

@@ -3,234 +3,134 @@
 What Operations does, command.py does for a terminal, and page.py for a browser.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Sequence
 from secrets import token_hex
-from typing import Any, Literal
+from typing import Literal
 
 from arq import ArqRedis
-from arq.constants import (
-    in_progress_key_prefix,
-    job_key_prefix,
-    result_key_prefix,
-    retry_key_prefix,
-)
 from arq.utils import timestamp_ms
 
-from ..keys import (
-    ERRORS,
-    EXPIRES_MS,
-    FAILED,
-    FAILED_JOB,
-    PAUSED,
-    PROGRESS,
-    QUEUES,
-    SENT,
-    WAKE,
-    WORKER,
-    WORKERS,
-)
-from ..queue import Queue, Queues
-from ..scripts import run_script, script
-from .info import (
-    JobInfo,
-    QueueStats,
-    State,
-    job_info,
-    last_runs,
-    named_counts,
-    stored_ids,
-    worker_info,
-)
+from ..keys import DISCARDED, EXPIRES_MS, FAILED, PAUSED, SENT, WAKE
+from ..queue import Queue
+from ..scripts import script
+from .info import Which, stored_ids
+from .look import Looking
 
-#: Lists end here, and no script looks at more jobs: Redis does nothing else meanwhile.
-MOST = 10_000
-# So many jobs are acted on at once, for the same reason.
+logger = logging.getLogger(__name__)
+
+#: So many jobs are acted on at once: Redis does nothing else meanwhile.
 _STEP = 500
+#: For how long discarded jobs can be had back, in milliseconds, and how many of them.
+_KEEP_DISCARDED_MS = 3_600_000
+_MOST_DISCARDED = 1000
 
-# Strings that Redis has on a job, in the order in which job_info takes them.
-_STRINGS = tuple(
-    prefix.encode()
-    for prefix in (
-        job_key_prefix,
-        result_key_prefix,
-        in_progress_key_prefix,
-        retry_key_prefix,
-        PROGRESS,
-    )
-)
+_Action = Literal["retry", "discard", "undiscard", "run_now"]
 
 
-class Operations:
-    """Sees and changes how the queues of a project do.
+class Operations(Looking):
+    """Sees and changes how the queues of a project do; all as Looking.
 
-    All methods raise QueueUnavailableError when Redis has not answered for 5 seconds,
-    and redis.exceptions.RedisError when it refuses. A queue is named, or is the default
-    one.
+    Who acts is given as `by`: it is in the log, and stays with jobs that are retried.
     """
 
-    def __init__(self, queues: Queues) -> None:
-        self._queues = queues
-
-    @property
-    def default_queue(self) -> str:
-        """The name of the default queue."""
-        return self._queues.default.name
-
-    async def close(self) -> None:
-        """Close the connections of the running event loop."""
-        await self._queues.close()
-
-    def _queue(self, name: str | None) -> Queue:
-        # by its name, too, without an import of the project's tasks
-        return self._queues.get(None if name == self.default_queue else name)
-
-    # --- Looking
-
-    async def list_queues(self) -> list[str]:
-        """The project's queues, and others that had a worker in the last days."""
-        self._queues.load()
-        found = await self._queues.default.server.call(ArqRedis.zrange, QUEUES, 0, -1)
-        known = {queue.name for queue in self._queues.known()}
-        return sorted(known | {name.decode() for name in found})
-
-    async def queue_stats(self, queue: str | None = None) -> QueueStats:
-        """How a queue does: its jobs by state, and the workers that are alive."""
-        it = self._queue(queue)
-        counts = await it.run(
-            script("look", "stats"),
-            [it.name, it.name + WORKERS, it.name + FAILED, it.name + PAUSED],
-            [it.name + WORKER, MOST],
-        )
-        return QueueStats(
-            queue=it.name,
-            queued=counts[0],
-            deferred=counts[1],
-            in_progress=counts[2],
-            failed=counts[3],
-            oldest=counts[4] / 1000,
-            paused=bool(counts[5]),
-            workers=[worker_info(record) for record in counts[6]],
-            last_runs=last_runs(counts[7]),
-            dropped=named_counts(counts[8]),
-        )
-
-    async def list_jobs(
-        self,
-        state: State,
-        *,
-        task: str | None = None,
-        limit: int = 50,
-        offset: int = 0,
-        queue: str | None = None,
-    ) -> list[JobInfo]:
-        """The jobs of a queue in one state.
-
-        Those that are due first come first; failed and complete ones, the newest. In
-        long queues only the first 10,000 are looked at.
-
-        Args:
-            state: In which they are.
-            task: Only the jobs of the task with this name.
-            limit: At most so many.
-            offset: Leave out the first so many.
-            queue: Name of the queue.
-        """
-        it = self._queue(queue)
-        stored_name = it.serializer.stored_text("f", task or "")
-        if state == "complete":
-            ids = await self._complete_ids(it, stored_name)
-            ids = ids[offset : offset + limit]
-        else:
-            ids = await it.run(
-                script("look", "list"),
-                [it.name, it.name + WORKERS, it.name + FAILED],
-                [
-                    *(it.name + WORKER, MOST),
-                    *(state, offset, limit, task or "", stored_name),
-                ],
-            )
-        jobs = await self._read(it, ids)
-        # One may have moved on meanwhile, or have the task's name among its arguments.
-        return [job for job in jobs if job.state == state and task in (None, job.task)]
-
-    async def _complete_ids(self, queue: Queue, stored_name: bytes) -> list[bytes]:
-        cursor, keys = 0, list[bytes]()
-        for _ in range(10):
-            pattern = f"{result_key_prefix}*"
-            cursor, some = await queue.server.call(ArqRedis.scan, cursor, pattern, MOST)
-            keys += some
-            if cursor == 0 or len(keys) >= MOST:
-                break
-        values = [queue.serializer.stored_text("q", queue.name), stored_name]
-        ids: list[bytes] = await queue.server.call(
-            run_script, script("complete"), keys[:MOST], values
-        )
-        return ids
-
-    async def get_job(self, job_id: str, *, queue: str | None = None) -> JobInfo | None:
-        """All that is known of a job; None when there is none, or no longer."""
-        jobs = await self._read(self._queue(queue), stored_ids(job_id))
-        return jobs[0] if jobs else None
-
-    async def _read(self, queue: Queue, ids: Sequence[bytes]) -> list[JobInfo]:
-        """What Redis has on these jobs, in one round trip."""
-        if not ids:
-            return []
-
-        async def read(redis: Any) -> Any:  # its types know no bytes as keys
-            async with redis.pipeline(transaction=False) as pipe:
-                pipe.time()
-                pipe.zmscore(queue.name, ids)
-                for prefix in _STRINGS:
-                    pipe.mget([prefix + job_id for job_id in ids])
-                for job_id in ids:
-                    pipe.hgetall(FAILED_JOB.encode() + job_id)
-                    pipe.lrange(ERRORS.encode() + job_id, -100, -1)
-                return await pipe.execute()
-
-        (seconds, microseconds), due, *found = await queue.server.call(read)
-        now = seconds * 1000 + microseconds / 1000
-        strings, rest = found[: len(_STRINGS)], found[len(_STRINGS) :]
-        rows = zip(ids, due, *strings, rest[::2], rest[1::2], strict=True)
-        jobs = (job_info(queue.serializer.deserialize, now, *row) for row in rows)
-        return [job for job in jobs if job is not None]
-
-    # --- Acting
-
-    async def retry_job(self, job_id: str, *, queue: str | None = None) -> bool:
+    async def retry_job(
+        self, job_id: str, *, queue: str | None = None, by: str = ""
+    ) -> bool:
         """Run a failed job again, under its id and with all its tries.
 
         Returns:
             False when it is not among the failed jobs, its arguments are not known any
             more (it expired), or another job has its id by now.
         """
-        return await self._act_on("retry", job_id, queue)
+        return await self._act_on("retry", job_id, queue, by)
 
     async def retry_failed(
-        self, task: str | None = None, *, queue: str | None = None
+        self,
+        task: str | None = None,
+        *,
+        which: Which | None = None,
+        queue: str | None = None,
+        by: str = "",
     ) -> int:
-        """Run all failed jobs again, or a task's; returns how many there were."""
-        return await self._act_on_failed("retry", task, queue)
+        """Run all failed jobs again, or a task's, or those that fit; returns how many.
 
-    async def discard_job(self, job_id: str, *, queue: str | None = None) -> bool:
-        """Forget a failed job; False when it is not among the failed jobs."""
-        return await self._act_on("discard", job_id, queue)
+        Args:
+            task: Only the jobs of the task with this name.
+            which: Instead of that, what they must be.
+            queue: Name of the queue.
+            by: Who acts.
+        """
+        which = which or Which(task=task or "")
+        return await self._act_on_failed("retry", which, queue, by)
+
+    async def discard_job(
+        self, job_id: str, *, queue: str | None = None, by: str = "", batch: str = ""
+    ) -> bool:
+        """Forget a failed job; False when it is not among the failed jobs.
+
+        For an hour, undiscard_job brings it back, if it is among the newest 1,000.
+        """
+        return await self._act_on("discard", job_id, queue, by, batch)
 
     async def discard_failed(
-        self, task: str | None = None, *, queue: str | None = None
+        self,
+        task: str | None = None,
+        *,
+        which: Which | None = None,
+        queue: str | None = None,
+        by: str = "",
+        batch: str = "",
     ) -> int:
-        """Forget all failed jobs, or a task's; returns how many there were."""
-        return await self._act_on_failed("discard", task, queue)
+        """Forget all failed jobs, or a task's, or those that fit; returns how many.
 
-    async def run_now(self, job_id: str, *, queue: str | None = None) -> bool:
+        For an hour, undiscard_jobs brings the newest 1,000 back.
+
+        Args:
+            task: Only the jobs of the task with this name.
+            which: Instead of that, what they must be.
+            queue: Name of the queue.
+            by: Who acts.
+            batch: A name, to bring back just these.
+        """
+        which = which or Which(task=task or "")
+        return await self._act_on_failed("discard", which, queue, by, batch)
+
+    async def undiscard_job(
+        self, job_id: str, *, queue: str | None = None, by: str = ""
+    ) -> bool:
+        """Bring a discarded job back among the failed ones.
+
+        Returns:
+            False when it is not kept any more, or another job has its id by now.
+        """
+        return await self._act_on("undiscard", job_id, queue, by)
+
+    async def undiscard_jobs(
+        self, batch: str = "", *, queue: str | None = None, by: str = ""
+    ) -> int:
+        """Bring all discarded jobs back that are still kept; returns how many.
+
+        Args:
+            batch: Only those discarded under this name.
+            queue: Name of the queue.
+            by: Who acts.
+        """
+        it = self._queue(queue)
+        ids = await it.server.call(ArqRedis.zrange, it.name + DISCARDED, 0, -1)
+        return await self._act_on_all("undiscard", it, ids, by, batch)
+
+    async def run_now(
+        self, job_id: str, *, queue: str | None = None, by: str = ""
+    ) -> bool:
         """Run a deferred job, or one that waits for its next try, without more delay.
 
         Returns:
             False when it is not waiting for a later time.
         """
-        return await self._act_on("run_now", job_id, queue)
+        return await self._act_on("run_now", job_id, queue, by)
 
-    async def pause_queue(self, queue: str | None = None) -> None:
+    async def pause_queue(self, queue: str | None = None, *, by: str = "") -> None:
         """Let workers begin no more jobs of the queue, until resume_queue.
 
         Running jobs finish, new ones are accepted. It outlives restarts of workers.
@@ -238,42 +138,67 @@ class Operations:
         """
         it = self._queue(queue)
         await it.server.call(ArqRedis.set, it.name + PAUSED, timestamp_ms())
+        _log("pause", it, "", by)
 
-    async def resume_queue(self, queue: str | None = None) -> None:
+    async def resume_queue(self, queue: str | None = None, *, by: str = "") -> None:
         """Let workers go on with the queue, at once."""
         it = self._queue(queue)
         await it.server.call(ArqRedis.delete, it.name + PAUSED)
         await it.server.call(ArqRedis.execute_command, "RPUSH", it.name + WAKE, "", "")
+        _log("resume", it, "", by)
 
     async def _act_on(
         self,
-        action: Literal["retry", "discard", "run_now"],
+        action: _Action,
         job_id: str,
         name: str | None,
+        by: str,
+        batch: str = "",
     ) -> bool:
         queue = self._queue(name)
         for stored in stored_ids(job_id):
-            if await self._act(action, queue, [stored]):
+            if await self._act(action, queue, [stored], by, batch):
+                _log(action, queue, job_id, by)
                 return True
         return False
 
     async def _act_on_failed(
-        self, action: Literal["retry", "discard"], task: str | None, name: str | None
+        self,
+        action: _Action,
+        which: Which,
+        name: str | None,
+        by: str,
+        batch: str = "",
     ) -> int:
-        queue = self._queue(name)
-        ids = await queue.server.call(ArqRedis.zrange, queue.name + FAILED, 0, -1)
+        ids = await self.failed_ids(which, queue=name)
+        return await self._act_on_all(action, self._queue(name), ids, by, batch)
+
+    async def _act_on_all(
+        self, action: _Action, queue: Queue, ids: Sequence[bytes], by: str, batch: str
+    ) -> int:
         count = 0
         for start in range(0, len(ids), _STEP):
-            count += await self._act(action, queue, ids[start : start + _STEP], task)
+            some = ids[start : start + _STEP]
+            count += await self._act(action, queue, some, by, batch)
+        _log(action, queue, f"{count} jobs", by)
         return count
 
     async def _act(
-        self, action: str, queue: Queue, ids: Iterable[bytes], task: str | None = None
+        self, action: _Action, queue: Queue, ids: Sequence[bytes], by: str, batch: str
     ) -> int:
-        keys = [queue.name, queue.name + FAILED, queue.name + WAKE]
         count: int = await queue.run(
             script("failed", "wake", "act"),
-            [*keys, SENT + token_hex(16)],
-            [action, EXPIRES_MS, task or "", *ids],
+            [
+                queue.name,
+                queue.name + FAILED,
+                queue.name + WAKE,
+                SENT + token_hex(16),
+                queue.name + DISCARDED,
+            ],
+            [action, EXPIRES_MS, _KEEP_DISCARDED_MS, _MOST_DISCARDED, by, batch, *ids],
         )
         return count
+
+
+def _log(action: str, queue: Queue, what: str, by: str) -> None:
+    logger.info("%s: %s %s, by %s", queue.name, action, what, by or "code")

@@ -31,6 +31,8 @@ logger = logging.getLogger("arq.worker")
 
 #: Seconds that a stop waits for Redis: for what is under way, then to give jobs back.
 STOP_S = 5
+#: How often a worker says that it lives and what it runs, in seconds.
+SAY_S = 5
 
 
 class Worker(Loop):
@@ -67,6 +69,7 @@ class Worker(Loop):
                 more = random.randint(0, max_jobs_per_process // 10)
                 options["max_burst_jobs"] = max_jobs_per_process + more
         super().__init__(functions, **options)
+        self._say_at = 0.0  # by the event loop's clock
 
     # --- Cron and health
 
@@ -88,6 +91,8 @@ class Worker(Loop):
         """Say that this worker lives and what it does, for `--check` and the like."""
         last = self._last_health_check
         await super().record_health()
+        if self.loop.time() >= self._say_at:
+            await self._say()
         if self._last_health_check == last:
             return
         self.observers.tell("beat", self.queue_name, self.leases.state.length)
@@ -96,6 +101,9 @@ class Worker(Loop):
             said = await self.pool.get(self.health_check_key)
             keep_ms = int((self.health_check_interval + 1) * 1000)
             await self.pool.set(usual_key, said or b"", px=keep_ms)
+
+    async def _say(self) -> None:
+        self._say_at = self.loop.time() + min(SAY_S, self.health_check_interval)
         await heartbeat.record(
             self.pool,
             self.queue_name,
@@ -107,6 +115,7 @@ class Worker(Loop):
         )
 
     def _about(self) -> dict[str, Any]:
+        held = self.leases.held
         return heartbeat.host_and_process() | {
             "id": self.worker_id,
             "since": self.started_ms,
@@ -114,7 +123,8 @@ class Worker(Loop):
             "queue": self.queue_name,
             "max_jobs": self.max_jobs,
             "lease": self.leases.lease_s,
-            "running": list(self.job_tasks),
+            "running": [*self.job_tasks],
+            "began": [held[id].start_ms if id in held else 0 for id in self.job_tasks],
             "tasks": list(self.functions),
             "cron": [
                 {"name": job.name, "next": to_unix_ms(job.next_run)}

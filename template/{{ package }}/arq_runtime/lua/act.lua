@@ -2,7 +2,8 @@
 -- hour, brings them back, or runs deferred ones without more delay. Goes below
 -- failed.lua and wake.lua.
 --
--- KEYS: queue, failed set, where idle workers wait, what this call was told already, discarded set
+-- KEYS: queue, failed set, where idle workers wait, what this call was told already,
+--       discarded set
 -- ARGV: retry, discard, undiscard or run_now; how long a job may wait, in ms; for how
 --       long a discarded one can be had back, in ms; how many of them, the newest; who
 --       acts; what they are discarded under, or ""; ids

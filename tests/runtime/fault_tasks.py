@@ -5,10 +5,10 @@ import os
 from pkgutil import resolve_name
 
 from arq_runtime.worker.install import install
-from kit import App
+from kit import QUEUE, App
 from noting import block, deadly, fail, job, once_slow, plain, sync
 
-app = App(os.environ["ARQ_REDIS_URL"])
+app = App(os.environ["ARQ_REDIS_URL"], os.environ.get("ARQ_QUEUE_NAME", QUEUE))
 WorkerSettings = app.settings(
     *(job, plain, once_slow, block, sync, fail, deadly),
     **json.loads(os.environ["OPTIONS"]),

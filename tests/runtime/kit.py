@@ -46,7 +46,7 @@ class App:
         self.client = Client(self.queues)
         self.lookup = Lookup(self.queues)
         self.operations = Operations(self.queues)
-        self.redis: Any = connect(self.redis_settings)
+        self.redis: Any = connect(self.redis_settings, default_queue_name=queue)
 
     async def close(self) -> None:
         await self.queues.close()

@@ -65,7 +65,7 @@ async def test_a_cluster(
     url = f"redis://127.0.0.1:{own_redis.port}/{database}"
     line = await refused(own_processes, url)
     remedy = {
-        "0": "use a Redis that is none",
+        "0": "cluster:// goes with that",
         "1": "name a database that the server has",
     }[database]
     assert "cluster" in line and remedy in line

@@ -46,6 +46,11 @@ def test_settings_that_cannot_be_are_said_at_start_up_without_the_password(
         names, errors_of(shop_with_queue, [{name: "0"} for name in names]), strict=True
     ):
         assert name.lower() in error and "greater than or equal to 1" in error
+    urls = dict.fromkeys(["ARQ_REDIS_URL"], "cluster://n1:6379,n2:6379")
+    [untagged, tagged] = errors_of(
+        shop_with_queue, [urls, urls | {"ARQ_QUEUE_NAME": "arq:queue:{shop}"}]
+    )
+    assert "ARQ_QUEUE_NAME needs a hash tag" in untagged and tagged == ""
     [short, fine] = errors_of(
         shop_with_queue,
         [{"ARQ_PAGE_PASSWORD": "short secret"}, {"ARQ_PAGE_PASSWORD": "x" * 16}],

@@ -15,6 +15,8 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, ReadOnlyError, RedisError
 
+from .cluster import cluster_pool
+
 #: What a call raises while Redis cannot be reached, or refuses to work.
 UNREACHABLE = (RedisError, OSError)
 
@@ -36,9 +38,12 @@ _KEEPALIVE = {
 
 @dataclass
 class ServerSettings(RedisSettings):
-    """arq's, and how to log in to the Sentinels themselves."""
+    """arq's, and what it does not know."""
 
     sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
+    """How to log in to the Sentinels themselves."""
+    is_cluster: bool = False
+    """Are the hosts nodes of a cluster?"""
 
 
 class _Once(Retry):
@@ -91,16 +96,20 @@ def parse_redis_url(url: str) -> RedisSettings:
     Takes what redis-py takes: redis://, rediss:// (TLS, ssl_* options in the query)
     and unix://. And for Sentinel: sentinel://[user:password@]host:port,.../master/db,
     with sentinel_username, sentinel_password and sentinel_ssl=true in the query where
-    the Sentinels themselves ask for them.
+    the Sentinels themselves ask for them. For a cluster: cluster://host:port,... with
+    some of its nodes; ssl=true in the query for TLS, as with Sentinel.
 
     Raises:
         ValueError, TypeError: The URL is malformed, or has an option unknown to arq.
     """
     parts = urlsplit(url)
-    sentinel: dict[str, Any] = {}
-    if parts.scheme == "sentinel":
+    several: dict[str, Any] = {}
+    if parts.scheme in ("sentinel", "cluster"):
         login, at, hosts = parts.netloc.rpartition("@")
         master, _, database = parts.path.strip("/").partition("/")
+        is_cluster = parts.scheme == "cluster"
+        if is_cluster and parts.path.strip("/") not in ("", "0"):
+            raise ValueError("a cluster has no databases")
         pairs = [host.rpartition(":") for host in hosts.split(",")]
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         own = {
@@ -109,12 +118,15 @@ def parse_redis_url(url: str) -> RedisSettings:
         ssl = own.pop("sentinel_ssl", "false").lower() in ("true", "1", "yes")
         login_names = {"sentinel_username": "username", "sentinel_password": "password"}
         options = {login_names[name]: value for name, value in own.items()}
-        sentinel = {
-            "host": [(host, int(port)) for host, _, port in pairs],
-            "sentinel": True,
-            "sentinel_master": unquote(master),
-            "sentinel_options": options | ({"ssl": True} if ssl else {}),
-        }
+        several = {"host": [(host, int(port)) for host, _, port in pairs]}
+        if is_cluster:
+            several["is_cluster"] = True
+        else:
+            several |= {
+                "sentinel": True,
+                "sentinel_master": unquote(master),
+                "sentinel_options": options | ({"ssl": True} if ssl else {}),
+            }
         text = f"redis{'s' if query.pop('ssl', '') == 'true' else ''}://"
         parts = urlsplit(f"{text}{login}{at}/{database}?{urlencode(query)}")
     if parts.scheme != "unix":
@@ -132,7 +144,7 @@ def parse_redis_url(url: str) -> RedisSettings:
         found["database"] = found.pop("db")
     if "path" in found:
         found["unix_socket_path"] = found.pop("path")
-    return ServerSettings(**found | sentinel, conn_timeout=2, conn_retries=0)
+    return ServerSettings(**found | several, conn_timeout=2, conn_retries=0)
 
 
 def connect(
@@ -190,6 +202,12 @@ def connect(
         pool: ArqRedis = sentinel.master_for(
             redis_settings.sentinel_master, redis_class=ArqRedis
         )
+    elif isinstance(redis_settings.host, list):
+        nodes, queue = redis_settings.host, options.get("default_queue_name", "")
+        ssl = redis_settings.ssl
+        pool = ArqRedis(
+            cluster_pool(nodes, queue, ssl=ssl, **(tls if ssl else {}), **kwargs)
+        )
     else:
         pool = ArqRedis(
             host=redis_settings.host,
@@ -204,9 +222,14 @@ def connect(
     return pool
 
 
+def is_of_replica(exc: BaseException) -> bool:
+    """Is it the answer of a server that is no longer the master of the queue?"""
+    return isinstance(exc, ReadOnlyError) or str(exc).startswith("MOVED ")
+
+
 async def drop_replica(redis: ArqRedis, exc: BaseException) -> None:
     """After a failover, let go of the connections to what is a replica by now."""
-    if isinstance(exc, ReadOnlyError):
+    if is_of_replica(exc):
         for connection in list(redis.connection_pool._available_connections):
             await connection.disconnect(nowait=True)
 

@@ -1,5 +1,7 @@
 """Names of the keys in Redis that arq does not know; arq's own are in arq.constants."""
 
+import re
+
 from arq.constants import (
     abort_jobs_ss,
     in_progress_key_prefix,
@@ -32,8 +34,21 @@ SENT = "arq:sent:"  # what enqueue was told, in case the answer is lost; 10 seco
 UNKNOWN = "arq:unknown:"  # since when no worker has known the job's task
 DONE = "arq:done:"  # channel: the job has ended
 
-# For all queues:
+# For all queues (in a cluster, after the hash tag, for those that have it):
 QUEUES = "arq:queues"  # sorted set, queue name by when a worker of it was last seen
+
+
+def hash_tag(name: str) -> str:
+    """The part in braces, by which a cluster places a queue; mostly there is none."""
+    found = re.match(r"[^{]*(\{[^}]+\})", name)
+    return found[1] if found else ""
+
+
+def with_tag_of(queue: str, name: str) -> str:
+    """A job's id, say, that goes where the queue is."""
+    tag = hash_tag(queue)
+    return name if name.startswith(tag) else tag + name
+
 
 #: What each Lua script begins with: these names, and Redis' time in milliseconds, whole
 #: and exact. The first line lets Dragonfly run it: which jobs there are is not known
@@ -45,7 +60,8 @@ local failed_job, errors = '{FAILED_JOB}', '{ERRORS}'
 local discarded_job = '{DISCARDED_JOB}'
 local progress, unknown = '{PROGRESS}', '{UNKNOWN}'
 local done = '{DONE}'
-local aborts = '{abort_jobs_ss}'
+local tag = string.match(KEYS[1] or '', '^[^{{]*({{[^}}]+}})') or ''
+local aborts = '{abort_jobs_ss}' .. tag
 local time = redis.call('time')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local instant = time[1] * 1000 + time[2] / 1000

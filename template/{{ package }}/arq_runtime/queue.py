@@ -9,10 +9,12 @@ from importlib import import_module
 from typing import Any
 
 from arq import ArqRedis
+from arq.connections import RedisSettings
 from arq.cron import CronJob
 from arq.utils import import_string
 from arq.worker import Function
 
+from .keys import hash_tag
 from .scripts import Script, run_script
 from .serializer import Serializer
 from .server import Server
@@ -81,28 +83,35 @@ class Queues:
         self.external = frozenset(external)
         self._tasks_module = tasks_module
         self._by_name = {default.name: default}
+        self._servers = [default.server]
         self.run_inline: Callable[[Queue, Any], Awaitable[Any]] | None = None
 
     def register(self, settings_class: Any) -> None:
         """Take in worker settings: their queue, their tasks, their server."""
         name: str = settings_class.queue_name
         if name not in self._by_name:
-            self._by_name[name] = Queue(name, self._server_of(settings_class))
+            default = self.default.server.redis_settings
+            where = getattr(settings_class, "redis_settings", default)
+            self._by_name[name] = Queue(name, self._server(where, name))
         self._by_name[name].settings_classes.append(settings_class)
 
-    def _server_of(self, settings_class: Any) -> Server:
+    def _server(self, where: RedisSettings, name: str) -> Server:
+        is_cluster = getattr(where, "is_cluster", False)
+        for server in self._servers:
+            has_queue = not is_cluster or hash_tag(server.queue_name) == hash_tag(name)
+            if server.redis_settings == where and has_queue:
+                return server
         default = self.default.server
-        where = getattr(settings_class, "redis_settings", default.redis_settings)
-        for queue in self._by_name.values():
-            if queue.server.redis_settings == where:
-                return queue.server
-        return Server(
-            where, default.serializer, settings_class.queue_name, default._unavailable
-        )
+        server = Server(where, default.serializer, name, default._unavailable)
+        self._servers.append(server)
+        return server
+
+    def _stranger(self, name: str) -> Queue:
+        return Queue(name, self._server(self.default.server.redis_settings, name))
 
     async def close(self) -> None:
         """Close the connections of the running event loop."""
-        for server in {queue.server for queue in self._by_name.values()}:
+        for server in self._servers:
             await server.close()
 
     def load(self) -> None:
@@ -136,7 +145,7 @@ class Queues:
         if name is None:
             return self.default
         self.load()
-        return self._by_name.get(name) or Queue(name, self.default.server)
+        return self._by_name.get(name) or self._stranger(name)
 
     def to_send(self, function: str | Task, name: str | None) -> Queue:
         """The queue that a call of the task goes to.
@@ -155,7 +164,7 @@ class Queues:
                         f"no queue {name!r}: no worker settings have it, and it is not "
                         f"external{_instead(name, self._by_name)}"
                     )
-                queue = Queue(name, self.default.server)
+                queue = self._stranger(name)
             return queue
         owners = [
             queue

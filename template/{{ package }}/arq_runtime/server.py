@@ -45,6 +45,9 @@ TRANSIENT = (
 )
 
 
+_TRANSIENT = ("BUSY ", "MOVED ", "CLUSTERDOWN ", "TRYAGAIN ")
+
+
 class QueueUnavailableError(ConnectionError):
     """Redis could not be reached in time, so the call may have had no effect."""
 
@@ -52,7 +55,7 @@ class QueueUnavailableError(ConnectionError):
 def is_transient(exc: BaseException) -> bool:
     """Is another try worth it? Also while a script of another client runs for long."""
     return isinstance(exc, TRANSIENT) or (
-        isinstance(exc, ResponseError) and str(exc).startswith("BUSY ")
+        isinstance(exc, ResponseError) and str(exc).startswith(_TRANSIENT)
     )
 
 
@@ -93,7 +96,9 @@ class Server:
         self.queue_name = queue_name
         self._unavailable = unavailable
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
-        self._connect: Callable[[], ArqRedis] = partial(connect, redis_settings)
+        self._connect: Callable[[], ArqRedis] = partial(
+            connect, redis_settings, default_queue_name=queue_name
+        )
 
     async def set_pool(self, redis: ArqRedis) -> None:
         """Use this pool in the running event loop, as in tests; close() closes it."""

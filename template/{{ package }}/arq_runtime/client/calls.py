@@ -13,7 +13,7 @@ from arq.utils import timestamp_ms, to_unix_ms
 from pydantic import BaseModel
 
 from ..context import current_context
-from ..keys import EXPIRES_MS
+from ..keys import EXPIRES_MS, with_tag_of
 from ..models import Parameters
 from ..queue import Queue, Task
 from ..serializer import Serializer
@@ -220,7 +220,7 @@ def prepare(
         if expires_ms <= delay:
             raise ValueError(f"it expires after {expires!r} s, before it is due")
     return Call(
-        job_id=(job_id or token_hex(16)).encode(),
+        job_id=with_tag_of(queue.name, job_id or token_hex(16)).encode(),
         own_id="" if job_id is None else "replace" if replace else "own",
         delay=delay,
         due=due,

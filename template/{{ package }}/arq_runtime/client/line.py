@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from arq import ArqRedis
-from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
+from ..connection import is_of_replica
 from ..scripts import Script
 
 #: After so many seconds without a call, the connection may have been closed: the pool
@@ -58,7 +59,7 @@ class Line:
         try:
             return await connection.retry.call_with_retry(run, drop)
         except BaseException as exc:
-            if not isinstance(exc, ResponseError) or isinstance(exc, ReadOnlyError):
+            if not isinstance(exc, ResponseError) or is_of_replica(exc):
                 self._connection = None
                 await drop(exc)
                 await self._pool.release(connection)

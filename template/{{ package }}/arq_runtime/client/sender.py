@@ -17,7 +17,7 @@ from typing import Any
 from redis.exceptions import AuthenticationError
 
 from ..connection import drop_replica
-from ..keys import FAILED, SENT, WAKE
+from ..keys import FAILED, SENT, WAKE, with_tag_of
 from ..queue import Queue
 from ..scripts import BATCH_BYTES, run_script, script
 from ..server import (
@@ -184,7 +184,7 @@ class Sender:
 
     async def _deliver(self, together: list[_Request], run: Run) -> None:
         """Send until there is an answer, or nobody waits for it any more."""
-        token = SENT + token_hex(16)
+        token = SENT + with_tag_of(self._name, token_hex(16))
         keys = [self._name, self._name + FAILED, self._name + WAKE, token]
         while not all(request.answer.done() for request in together):
             values: list[Any] = []

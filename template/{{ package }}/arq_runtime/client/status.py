@@ -16,6 +16,7 @@ from arq.jobs import (
 )
 from arq.utils import timestamp_ms, to_ms
 
+from ..keys import with_tag_of
 from ..queue import Queue, Queues
 from ..scripts import run_script, script
 from ..values import error_text
@@ -61,6 +62,7 @@ class Lookup:
             QueueUnavailableError: Redis could not be reached for 5 seconds.
         """
         queue = self._queues.get(_queue_name)
+        job_id = with_tag_of(queue.name, job_id)
         found = await queue.run(script("status"), [queue.name], [job_id])
         result, job, running, score, progress, now = found
         if not (result or job):
@@ -105,6 +107,7 @@ class Lookup:
             QueueUnavailableError: Redis could not be reached for 5 seconds.
         """
         queue = self._queues.get(_queue_name)
+        job_id = with_tag_of(queue.name, job_id)
         job_key, result_key = job_key_prefix + job_id, result_key_prefix + job_id
         known = [one for one in self._queues.known() if one.server is queue.server]
         names = list(dict.fromkeys([queue.name, *(one.name for one in known)]))
@@ -143,8 +146,9 @@ class Lookup:
         Raises:
             QueueUnavailableError: Redis could not be reached for 5 seconds.
         """
-        server = self._queues.get(_queue_name).server
-        return bool(await server.call(ArqRedis.delete, result_key_prefix + job_id))
+        queue = self._queues.get(_queue_name)
+        key = result_key_prefix + with_tag_of(queue.name, job_id)
+        return bool(await queue.server.call(ArqRedis.delete, key))
 
 
 def _keep_ms(settings: type = object) -> int:

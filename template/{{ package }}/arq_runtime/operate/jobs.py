@@ -11,7 +11,7 @@ from typing import Literal
 from arq import ArqRedis
 from arq.utils import timestamp_ms
 
-from ..keys import DISCARDED, EXPIRES_MS, FAILED, PAUSED, SENT, WAKE
+from ..keys import DISCARDED, EXPIRES_MS, FAILED, PAUSED, SENT, WAKE, with_tag_of
 from ..queue import Queue
 from ..scripts import script
 from .info import Which, stored_ids
@@ -156,7 +156,7 @@ class Operations(Looking):
         batch: str = "",
     ) -> bool:
         queue = self._queue(name)
-        for stored in stored_ids(job_id):
+        for stored in stored_ids(with_tag_of(queue.name, job_id)):
             if await self._act(action, queue, [stored], by, batch):
                 _log(action, queue, job_id, by)
                 return True
@@ -192,7 +192,7 @@ class Operations(Looking):
                 queue.name,
                 queue.name + FAILED,
                 queue.name + WAKE,
-                SENT + token_hex(16),
+                SENT + with_tag_of(queue.name, token_hex(16)),
                 queue.name + DISCARDED,
             ],
             [action, EXPIRES_MS, _KEEP_DISCARDED_MS, _MOST_DISCARDED, by, batch, *ids],

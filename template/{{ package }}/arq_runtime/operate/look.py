@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from arq import ArqRedis
 from arq.utils import ms_to_datetime
 
-from ..keys import FAILED, PAUSED, QUEUES
+from ..keys import FAILED, PAUSED, QUEUES, hash_tag, with_tag_of
 from ..queue import Queue, Queues
 from ..scripts import script
 from .find import FEW, MOST, STEP, running, steps, with_workers
@@ -67,7 +67,10 @@ class Looking:
     async def list_queues(self) -> list[str]:
         """The project's queues, and others that had a worker in the last days."""
         self._queues.load()
-        found = await self._queues.default.server.call(ArqRedis.zrange, QUEUES, 0, -1)
+        default = self._queues.default
+        found = await default.server.call(
+            ArqRedis.zrange, QUEUES + hash_tag(default.name), 0, -1
+        )
         known = {queue.name for queue in self._queues.known()}
         return sorted(known | {shown_id(name) for name in found})
 
@@ -130,7 +133,9 @@ class Looking:
     async def get_job(self, job_id: str, *, queue: str | None = None) -> JobInfo | None:
         """All that is known of a job; None when the queue has none, or no longer."""
         it = self._queue(queue)
-        jobs = await self._with_workers(it, await self._read(it, stored_ids(job_id)))
+        jobs = await self._with_workers(
+            it, await self._read(it, stored_ids(with_tag_of(it.name, job_id)))
+        )
         return jobs[0] if jobs else None
 
     async def list_jobs(

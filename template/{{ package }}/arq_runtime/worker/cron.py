@@ -12,7 +12,7 @@ from arq.jobs import serialize_job
 from arq.utils import ms_to_datetime, timestamp_ms, to_unix_ms
 
 from ..connection import UNREACHABLE
-from ..keys import CRON, CRONS
+from ..keys import CRON, CRONS, with_tag_of
 from ..scripts import run_script, script
 
 _RANGES = {
@@ -227,7 +227,8 @@ class Schedule:
         run = f"{job.job_id or job.name}:{due_ms}"
         # Jobs of all queues share their keys, and arq's queue has plain ids.
         prefix = "" if self._queue == default_queue_name else f"{self._queue}:"
-        job_id = job.job_id or (prefix + run if job.unique else uuid4().hex)
+        own_id = job.job_id or (prefix + run if job.unique else uuid4().hex)
+        job_id = with_tag_of(self._queue, own_id)
         payload = serialize_job(
             job.name, (), {}, None, timestamp_ms(), serializer=self._serializer
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from arq import ArqRedis
 
-from ..keys import FAILED, QUEUES, WORKER, WORKERS
+from ..keys import FAILED, QUEUES, WORKER, WORKERS, hash_tag
 
 
 async def record(
@@ -32,13 +32,14 @@ async def record(
         keep_queue_ms: After how many a queue is not.
         keep_failed_s: After how many seconds failed jobs are gone.
     """
+    queues = QUEUES + hash_tag(queue)
     workers, worker_id = queue + WORKERS, about["id"]
     async with redis.pipeline(transaction=False) as pipe:
         pipe.zadd(workers, {worker_id: now_ms})
         pipe.zremrangebyscore(workers, "-inf", now_ms - keep_ms)
         pipe.pexpire(workers, keep_ms)
-        pipe.zadd(QUEUES, {queue: now_ms})
-        pipe.zremrangebyscore(QUEUES, "-inf", now_ms - keep_queue_ms)
+        pipe.zadd(queues, {queue: now_ms})
+        pipe.zremrangebyscore(queues, "-inf", now_ms - keep_queue_ms)
         pipe.zremrangebyscore(queue + FAILED, "-inf", now_ms - keep_failed_s * 1000)
         pipe.set(queue + WORKER + worker_id, json.dumps(about), px=keep_ms)
         # What others have left under these names is no outage.

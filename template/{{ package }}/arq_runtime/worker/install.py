@@ -12,8 +12,9 @@ import arq.cli
 import arq.worker
 import click
 from arq.connections import RedisSettings
+from arq.constants import default_queue_name, health_check_key_suffix
 
-from ..connection import UNREACHABLE, address
+from ..connection import UNREACHABLE, address, connect
 from ..values import error_text
 from . import logs
 from .options import SETTINGS, WorkerOptions
@@ -40,20 +41,29 @@ def get_kwargs(settings_cls: Any) -> dict[str, Any]:
 def check_health(settings_cls: Any) -> int:
     """`arq --check`: 0 if the worker lives, 1 if not or if Redis is away for 3 s."""
     options = get_kwargs(settings_cls)
-    names = ("redis_settings", "health_check_key", "queue_name")
+    redis_settings = options.get("redis_settings") or RedisSettings()
+    queue = options.get("queue_name") or default_queue_name
+    key = options.get("health_check_key") or queue + health_check_key_suffix
 
-    async def check() -> int:
-        async with asyncio.timeout(3):
-            arguments: list[Any] = [options.get(name) for name in names]
-            return await arq.worker.async_check_health(*arguments)
+    async def said() -> bytes | None:
+        async with (
+            asyncio.timeout(3),
+            connect(redis_settings, default_queue_name=queue) as redis,
+        ):
+            found: bytes | None = await redis.get(key)
+            return found
 
     try:
-        return asyncio.run(check())
+        health = asyncio.run(said())
     except UNREACHABLE as exc:
-        where = address(options.get("redis_settings") or RedisSettings())
-        why = f"{where}: {error_text(exc)}"
+        why = f"{address(redis_settings)}: {error_text(exc)}"
         logger.error("Health check failed, see ARQ_REDIS_URL: %s", why)
         return 1
+    if health is None:
+        logger.warning("Health check failed: no worker has said that it lives")
+        return 1
+    logger.info("Health check successful: %s", health)
+    return 0
 
 
 def _command() -> list[str]:

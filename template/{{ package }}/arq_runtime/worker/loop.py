@@ -195,8 +195,11 @@ class Loop(arq.worker.Worker):
     async def _greet(self) -> None:
         await self.leases.ask_time()
         with contextlib.suppress(ResponseError):
-            if (await self.pool.info("server")).get("redis_mode") == "cluster":
-                text = "it is a cluster: use a Redis that is none"
+            mode = (await self.pool.info("server")).get("redis_mode")
+            if mode == "cluster" and not getattr(
+                self.redis_settings, "is_cluster", False
+            ):
+                text = "it is a cluster: cluster:// goes with that, or another Redis"
                 raise HopelessError(self.outages.reason(RedisError(text)))
         self.started_ms = self.leases.now_ms()
         with contextlib.suppress(ResponseError):  # not every server has or allows INFO
@@ -319,7 +322,7 @@ class Loop(arq.worker.Worker):
             self._cancel(job.job_id, "lost")
 
     async def _cancel_aborted_jobs(self) -> None:
-        ids = await run_script(self.pool, script("aborts"), [], [])
+        ids = await run_script(self.pool, script("aborts"), [self.queue_name], [])
         for job_id in {id_.decode(errors="backslashreplace") for id_ in ids}:
             if job_id in self.job_tasks:
                 self._cancel(job_id, "abort")

@@ -35,7 +35,7 @@ def _hopeless(exc: BaseException) -> str:
     if "DB index is out of range" in text or "SELECT is not allowed" in text:
         return "name a database that the server has, at the end of ARQ_REDIS_URL"
     if "CROSSSLOT" in text or "cluster mode" in text:
-        return "use a Redis that is no cluster"
+        return "cluster:// goes with that, or use a Redis that is none"
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return "trust its certificate: ?ssl_ca_certs=FILE in ARQ_REDIS_URL"
     if "WRONG_VERSION_NUMBER" in text:

@@ -75,6 +75,7 @@ def lines(options: Options) -> str:
 ARQ_REDIS_URL=redis://localhost:${{ARQ_REDIS_PORT:-6379}}/{options.redis_db}
 # ARQ_QUEUE_NAME={options.queue_name}
 # ARQ_MAX_JOBS={options.max_jobs}  # that one worker runs at the same time
+# ARQ_PROCESSES=1  # of one worker
 # ARQ_JOB_TIMEOUT={options.job_timeout}  # seconds
 # ARQ_LOG_ARGUMENTS=true  # false: log and jobs page hide arguments and results
 # ARQ_SERIALIZER={options.serializer}  # or {other}{port if options.metrics else ""}
@@ -86,7 +87,7 @@ def _pattern(options: Options) -> str:
     known = re.sub(
         r"(?m)^(\\#\\ (?:ARQ_\w+=|More)|ARQ_REDIS_URL=.*/).*", r"\1.*", known
     )
-    return re.sub(r"\n(\\#\\ ARQ_METRICS.*)", r"(\n\1)?", known)
+    return re.sub(r"\n(\\#\\ ARQ_(?:METRICS|PROCESSES).*)", r"(\n\1)?", known)
 
 
 EXAMPLE, ENV = (

@@ -4,8 +4,10 @@
     python core/arq_runtime/worker/alive.py --ready  # and Redis answered it lately
 
 Exits with 0 where each worker of this host, or container, is; else with 1 and a line.
-A worker writes a small file each second, and this reads it, without importing more than
-it needs. The files are in a directory of TMPDIR, under the workers' process ids.
+A worker sets the times of a file each second: of its last change, when the event loop
+answered, and of the last access to it, when Redis did. This looks at them, without
+importing more than it needs. The files are in a directory of TMPDIR, under the workers'
+process ids.
 """
 
 import os
@@ -28,10 +30,14 @@ class LifeSign:
         Raises:
             OSError: There is no room, or it may not.
         """
-        os.makedirs(_directory(), mode=0o700, exist_ok=True)
-        with open(f"{self._path}.new", "w") as file:
-            file.write(str(time.time() - redis_silence_s))
-        os.replace(f"{self._path}.new", self._path)
+        now = time.time()
+        times = now - redis_silence_s, now
+        try:
+            os.utime(self._path, times)
+        except FileNotFoundError:
+            os.makedirs(_directory(), mode=0o700, exist_ok=True)
+            open(self._path, "w").close()
+            os.utime(self._path, times)
 
     def delete(self) -> None:
         """The worker ends."""
@@ -55,12 +61,11 @@ def problem(*, is_ready: bool) -> str:
             os.unlink(path)  # it was killed
             continue
         found += 1
-        silence = now - os.stat(path).st_mtime
+        times = os.stat(path)
+        silence = now - times.st_mtime
         if silence > SILENCE_S:
             return f"worker {pid} has given no sign of life for {silence:.0f} s"
-        with open(path) as file:
-            away = now - float(file.read())
-        if is_ready and away > SILENCE_S:
+        if is_ready and now - times.st_atime > SILENCE_S:
             return f"worker {pid} has not reached Redis for {SILENCE_S} s, or not yet"
     return "" if found else "no worker runs here"
 

@@ -1,6 +1,7 @@
 """Names of the keys in Redis that arq does not know; arq's own are in arq.constants."""
 
 import re
+from functools import lru_cache
 
 from arq.constants import (
     abort_jobs_ss,
@@ -38,6 +39,7 @@ DONE = "arq:done:"  # channel: the job has ended
 QUEUES = "arq:queues"  # sorted set, queue name by when a worker of it was last seen
 
 
+@lru_cache
 def hash_tag(name: str) -> str:
     """The part in braces, by which a cluster places a queue; mostly there is none."""
     found = re.match(r"[^{]*(\{[^}]+\})", name)

@@ -1,6 +1,7 @@
 """The command that operates the queue."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
@@ -44,7 +45,7 @@ async def test_it_shows_and_acts(app: App, run: Run) -> None:
         stats = await run("stats")
         assert QUEUE in stats.stdout
         assert "1 deferred, 0 in progress, 1 failed" in stats.stdout
-        assert "nightly in " in stats.stdout and stats.stderr == ""
+        assert "nightly next in " in stats.stdout and stats.stderr == ""
         failed = await run("list", "failed")
         assert "ValueError:" in failed.stdout
         for line in (stats.stdout + failed.stdout).splitlines():
@@ -98,9 +99,9 @@ async def test_its_exit_codes(app: App, run: Run) -> None:
         assert (await run(*arguments)).exit_code == code, arguments
     odd = await run("show", os.fsdecode(b"\xff"))
     assert odd.exit_code == 2 and "An id or a name is not UTF-8." in odd.stderr
-    both = await run("discard", "--all", "--json")
+    both = await run("discard", "--all", "--yes", "--json")
     assert (both.exit_code, json.loads(both.stdout)) == (0, {"discarded": 2})
-    assert (await run("discard", "--task", "fail")).exit_code == 0
+    assert (await run("discard", "--task", "fail", "--yes")).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -155,3 +156,197 @@ def test_it_says_itself_what_fails() -> None:
     with process_of(url, "show", b"\xff", stderr=subprocess.PIPE) as process:
         error = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 2 and "Traceback" not in error
+
+
+async def test_a_pipe_that_is_closed_early(app: App) -> None:
+    async with app.redis.pipeline(transaction=False) as pipe:
+        for i in range(2000):
+            await keep_failed(pipe, f"job-{i}", "fail", 1000 + i)
+        await pipe.execute()
+    arguments = ("list", "failed", "--limit", "2000")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with process_of(app.url, *arguments, **pipes) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith(b"job-1999 ")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+# --- Many jobs ------------------------------------------------------------------------
+
+
+async def some_failed(app: App) -> None:
+    for at, (name, task, error) in enumerate(
+        [
+            ("a", "fail", "OSError: 503"),
+            ("b", "fail", "OSError: 504"),
+            ("c", "other", "OSError: 503"),
+            ("d", "other", "ValueError: no"),
+        ]
+    ):
+        await keep_failed(app.redis, name, task, 1000 + at, error=error)
+
+
+async def failed_ids(run: Run, *arguments: str) -> list[str]:
+    done = await run("list", "failed", "--json", *arguments)
+    return [job["job_id"] for job in json.loads(done.stdout)]
+
+
+async def test_failures_by_error(app: App, run: Run) -> None:
+    await some_failed(app)
+    shown = (await run("errors")).stdout
+    assert "     2 1970-01-01T00:00:01Z" in shown and "OSError: N" in shown
+    [first, *_] = json.loads((await run("errors", "--json")).stdout)
+    assert (first["task"], first["error"], first["count"]) == ("fail", "OSError: N", 2)
+    assert await failed_ids(run, "--error", "503") == ["c", "a"]
+    assert await failed_ids(run, "--since", "1h") == []
+    assert (await run("retry", "--error", "503", "--dry-run")).stdout == (
+        "would have retried 2 jobs\n"
+    )
+    assert (await run("retry", "--task", "fail", "--error", "OSError: N")).stdout == (
+        "retried 2 jobs\n"
+    )
+    assert await failed_ids(run) == ["d", "c"]
+
+
+async def test_discarding_wants_a_yes_and_can_be_undone(app: App, run: Run) -> None:
+    await some_failed(app)
+    refused = await run("discard", "--task", "other")
+    assert refused.exit_code == 2 and await failed_ids(run) == ["d", "c", "b", "a"]
+    assert "Discard 2 jobs of other? Say --yes." in refused.stderr
+    done = await run("discard", "--task", "other", "--yes")
+    assert done.stdout == "discarded 2 jobs\n" and await failed_ids(run) == ["b", "a"]
+    assert (await run("undiscard", "d")).stdout == "brought back 1 job\n"
+    assert (await run("undiscard", "--all", "--json")).stdout == (
+        '{\n  "brought back": 1\n}\n'
+    )
+    assert await failed_ids(run) == ["d", "c", "b", "a"]
+    assert (await run("undiscard", "d")).exit_code == 1
+    assert (await run("undiscard")).exit_code == 2
+
+
+async def test_purge(app: App, run: Run) -> None:
+    for i in range(1100):
+        await app.enqueue("fine", _job_id=f"f{i}")
+    await app.enqueue("other", _job_id="o")
+    await app.enqueue("fine", _job_id="later", _defer_by=60)
+    now = await app.now()
+    await app.redis.zadd(QUEUE, {"f0": now - 7_200_000, "f1": now - 7_200_000})
+    for arguments in (["purge"], ["purge", "--all", "--task", "fine"]):
+        assert (await run(*arguments)).exit_code == 2
+    old = await run("purge", "--older-than", "1h", "--dry-run")
+    assert old.stdout == "would have purged 2 jobs\n"
+    assert (
+        await run("purge", "--older-than", "1h", "--yes")
+    ).stdout == "purged 2 jobs\n"
+    assert (await run("purge", "--task", "fine")).exit_code == 2
+    done = await run("purge", "--task", "fine", "--yes")
+    assert done.stdout == "purged 1099 jobs\n"
+    assert await app.redis.zrange(QUEUE, 0, -1) == [b"o"]
+    assert await app.redis.keys("arq:job:f*") == []
+    assert await app.operations.list_jobs("complete") == []
+
+
+async def test_abort_those_of_a_task(app: App, run: Run) -> None:
+    async with app.worker(*TASKS, **OPTIONS):
+        await app.enqueue("fine", seconds=60, _job_id="running")
+        await app.enqueue("fine", _job_id="later", _defer_by=60)
+        await until(lambda: app.redis.exists("arq:in-progress:running"))
+        done = await run("abort", "--task", "fine", "--yes")
+        assert done.stdout == "aborted 2 jobs\n"
+
+
+async def test_on_a_terminal_it_asks(app: App) -> None:
+    await some_failed(app)
+    await app.enqueue("fine", _job_id="one")
+    for answer, arguments, code in (
+        (b"n\n", ["discard", "--all"], 1),
+        (b"y\n", ["discard", "--all"], 0),
+        (b"2\n", ["purge", "--all"], 1),
+        (b"1\n", ["purge", "--all"], 0),
+    ):
+        control, terminal = pty.openpty()
+        pipes = {
+            "stdin": terminal,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
+        with process_of(app.url, *arguments, **pipes) as process:
+            os.write(control, answer)
+            assert await asyncio.to_thread(process.wait, 60) == code, arguments
+        os.close(control)
+        os.close(terminal)
+    assert await app.redis.zcard(f"{QUEUE}:failed") == 0
+    assert await app.redis.zcard(QUEUE) == 0
+
+
+# --- Honest answers -------------------------------------------------------------------
+
+
+async def test_names_that_do_not_exist(app: App, run: Run) -> None:
+    app.settings(*TASKS)
+    await some_failed(app)
+    for arguments in (
+        *(["pause"], ["resume"], ["stats"], ["list", "failed"], ["errors"]),
+        *(["show", "a"], ["retry", "a"], ["discard", "--all", "--yes"]),
+    ):
+        done = await run(*arguments, "--queue", f"{QUEUE}s")
+        assert (done.exit_code, done.stdout) == (1, ""), arguments
+        assert done.stderr == (
+            f"There is no queue '{QUEUE}s'; did you mean '{QUEUE}'?\n"
+        )
+    for arguments in (["list"], ["retry"], ["purge", "--yes"]):
+        done = await run(*arguments, "--task", "fial")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "There is no task 'fial'; " in done.stderr
+    assert not await app.redis.exists(f"{QUEUE}s:paused")
+
+
+async def test_a_task_that_does_not_stop(app: App, run: Run) -> None:
+    ends = asyncio.Event()
+
+    async def stubborn(ctx: dict[str, Any]) -> None:
+        while not ends.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait_for(ends.wait(), 60)
+
+    async with app.worker(stubborn):
+        await app.enqueue(stubborn, _job_id="one")
+        await until(lambda: app.redis.exists("arq:in-progress:one"))
+        done = await run("abort", "one")
+        ends.set()
+    assert done.exit_code == 1
+    assert done.stderr == "one is in progress: asked to stop, still running\n"
+
+
+async def test_what_was_looked_at(
+    app: App, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arq_runtime.operate.look.MOST", 500)
+    async with app.redis.pipeline(transaction=False) as pipe:
+        for i in range(1200):
+            await keep_failed(pipe, f"j{i}", "fail", 1000 + i)
+        await pipe.execute()
+    done = await run("list", "failed", "--search", "nobody")
+    assert done.stdout == ""
+    text = "looked at 500 of 1,200 jobs; go on with --start failed:500\n"
+    assert done.stderr == text
+    assert (await run("list", "--start", "nonsense")).exit_code == 2
+    [job] = json.loads((await run("list", "--search", "j777", "--json")).stdout)
+    assert job["job_id"] == "j777"
+
+
+async def test_times_and_json(app: App, run: Run) -> None:
+    await some_failed(app)
+    assert "a " in (listed := (await run("list", "failed")).stdout)
+    assert "1970-01-01T00:00:01Z" in listed
+    assert all(len(line) <= 80 for line in listed.splitlines())
+    for name, paused in (("pause", True), ("resume", False)):
+        said = json.loads((await run(name, "--json")).stdout)
+        assert said == {"queue": QUEUE, "paused": paused}
+    for arguments in (
+        ["list", "failed", "--since", "25:99"],
+        ["purge", "--older-than", "x"],
+    ):
+        done = await run(*arguments)
+        assert done.exit_code == 2 and "is no time such as" in done.stderr

@@ -1,10 +1,10 @@
 -- Acts on jobs, on each wholly or not at all: runs failed ones again, forgets them for an
--- hour, brings them back, or runs deferred ones without more delay. Goes below
--- failed.lua and wake.lua.
+-- hour, brings them back, runs deferred ones without more delay, or deletes waiting
+-- ones. Goes below failed.lua and wake.lua.
 --
 -- KEYS: queue, failed set, where idle workers wait, what this call was told already,
 --       discarded set
--- ARGV: retry, discard, undiscard or run_now; how long a job may wait, in ms; for how
+-- ARGV: retry, discard, undiscard, run_now or purge; how long a job may wait, in ms; for how
 --       long a discarded one can be had back, in ms; how many of them, the newest; who
 --       acts; what they are discarded under, or ""; ids
 -- Reply: on how many it has acted
@@ -80,6 +80,16 @@ function actions.run_now(id)
     return false
   end
   redis.call('zadd', queue, instant, id)
+  return true
+end
+
+function actions.purge(id)
+  if redis.call('exists', in_progress .. id) == 1 or redis.call('zrem', queue, id) == 0 then
+    return false
+  end
+  redis.call('del', job .. id, retry .. id, errors .. id, progress .. id, unknown .. id)
+  redis.call('zrem', aborts, id)
+  redis.call('publish', done .. id, '')
   return true
 end
 

@@ -1,213 +1,54 @@
 """The command that operates the queues, for people and for scripts.
 
-What it does is in jobs.py.
+What it does is in jobs.py, how that looks in shown.py.
 """
 
 import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, get_args
 
 import click
-from pydantic_core import to_json
-from redis.exceptions import RedisError
 
-from .info import JobInfo, QueueStats, State, trouble
+from .asked import age
+from .info import ErrorGroup, Found, QueueStats, State, Which, shown_id
 from .jobs import Operations
-
-Abort = Callable[[str, str | None], Awaitable[bool]]
-
-# --- How things look: in 80 columns, with colours only on a terminal ------------------
-
-
-def plain(text: str) -> str:
-    """One line without the control codes that a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-def span(seconds: float) -> str:
-    """A time in its largest unit, as in 3 min."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def when(time: datetime) -> str:
-    """A time as seen from now, as in 3 min ago."""
-    seconds = (datetime.now(UTC) - time).total_seconds()
-    return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
-
-
-def iso(time: datetime) -> str:
-    """A time in UTC, as in 2030-01-31T09:00:00Z."""
-    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def progress(said: dict[str, Any]) -> str:
-    """What set_progress said, as in 40 % resizing."""
-    return plain(f"{said['percent']:.0f} % {said['message']}")
-
-
-def print_stats(stats: QueueStats) -> None:
-    """A queue, its workers, and its cron jobs."""
-    paused = click.style(" is paused", fg="yellow") if stats.paused else ""
-    click.echo(click.style(plain(stats.queue), bold=True) + paused)
-    waiting = f" (the oldest for {span(stats.oldest)})" if stats.queued else ""
-    failed = click.style(f"{stats.failed} failed", fg="red" if stats.failed else None)
-    click.echo(
-        f"  {stats.queued} queued{waiting}, {stats.deferred} deferred, "
-        f"{stats.in_progress} in progress, {failed}"
-    )
-    if stats.dropped:
-        some = ", ".join(f"{count} of {task}" for task, count in stats.dropped.items())
-        click.secho(plain(f"  dropped to make room: {some}"), fg="yellow")
-    if not stats.workers:
-        click.secho("  no worker is alive", fg="yellow")
-    for worker in stats.workers:
-        click.echo(
-            f"  worker {plain(worker.host)}:{worker.pid} {worker.version[:10]}, "
-            f"since {when(worker.since)}, "
-            f"runs {len(worker.running)} of {worker.max_jobs} jobs"
-        )
-    cron = {name: at for worker in stats.workers for name, at in worker.cron.items()}
-    for name, at in sorted(cron.items(), key=lambda job: job[1]):
-        last = stats.last_runs.get(name)
-        said = f"; last {when(last.finished)}: {last.outcome}" if last else ""
-        click.echo(f"  {plain(name)} {when(at)}, at {iso(at)}{said}")
-
-
-def print_job(job: JobInfo) -> None:
-    """One line for a job, and one for its error or progress."""
-    time = job.finished or job.due or job.enqueued
-    tries = f"{job.tries} {'try' if job.tries == 1 else 'tries'}"
-    # a longer id has a line to itself, whole: it is there to be copied
-    click.secho(f"{plain(job.job_id):36}", bold=True, nl=len(job.job_id) > 36)
-    click.echo(f" {plain(job.task):24.24} {tries:>8} {when(time) if time else '':>9}")
-    if job.progress:
-        click.echo(f"  {progress(job.progress):.78}")
-    if job.error:
-        click.secho(f"  {plain(job.error):.78}", fg="red")
-
-
-def print_details(job: JobInfo) -> None:
-    """All that is known of a job."""
-    arguments = [repr(value) for value in job.args]
-    arguments += [f"{name}={value!r}" for name, value in job.kwargs.items()]
-    rows: dict[str, Any] = {
-        "job": job.job_id,
-        "state": job.state.replace("_", " "),
-        "task": f"{job.task}({', '.join(arguments)})",
-        "tries": job.tries,
-        "enqueued": job.enqueued,
-        "due": job.due,
-        "started": job.started,
-        "finished": job.finished,
-        "result": None if job.success is None or job.error else repr(job.result),
-        "reason": job.reason,
-        "error": job.error,
-    }
-    if job.progress:
-        rows["progress"] = progress(job.progress)
-    for name, value in rows.items():
-        if value not in (None, ""):
-            text = iso(value) if isinstance(value, datetime) else str(value)
-            click.echo(f"{name:10}{plain(text)}")
-    for error in job.errors:
-        click.secho(f"try {error['try']:<6}{plain(error['error'])}", fg="red")
-    for line in job.traceback.splitlines():
-        click.echo(plain(line))
-
-
-def print_json(value: Any) -> None:
-    """For programs."""
-    click.echo(to_json(value, indent=2, fallback=repr, bytes_mode="base64"))
-
-
-# --- What the commands share ----------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Project:
-    """What the command works on."""
-
-    operations: Operations
-    abort_job: Abort
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run it to its end; exit with 3 when Redis cannot be used.
-
-        Raises:
-            click.UsageError: An argument is no text that Redis takes.
-        """
-
-        async def to_its_end() -> Any:
-            try:
-                return await work
-            finally:
-                await self.operations.close()
-
-        try:
-            return asyncio.run(to_its_end())
-        except UnicodeEncodeError:
-            raise click.UsageError("An id or a name is not UTF-8.") from None
-        except (RedisError, OSError) as exc:
-            click.secho(trouble(exc), fg="red", err=True)
-            sys.exit(3)
-
-    def act(
-        self,
-        verb: str,
-        action: Callable[..., Awaitable[bool]],
-        job_ids: tuple[str, ...],
-        queue: str | None,
-        as_json: bool,
-    ) -> None:
-        """Act on each job, say on which it is not possible, and exit."""
-
-        async def work() -> int:
-            done = 0
-            for job_id in job_ids:
-                if await action(job_id, queue=queue):
-                    done += 1
-                else:
-                    job = await self.operations.get_job(job_id, queue=queue)
-                    why = f"is {job.state.replace('_', ' ')}" if job else "is not known"
-                    text = f"{plain(job_id)} {why}: left alone"
-                    click.secho(text, fg="red", err=True)
-            return done
-
-        finish(verb, self.run(work()), len(job_ids), as_json)
-
-
-def finish(verb: str, count: int, wanted: int, as_json: bool) -> None:
-    """Say what was done; exit with 1 when it was not all."""
-    if as_json:
-        print_json({verb: count})
-    else:
-        click.echo(f"{verb} {count} {'job' if count == 1 else 'jobs'}")
-    sys.exit(0 if count >= wanted else 1)
-
-
-queue_option = click.option("--queue", help="Name of a queue; else the default one.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-task_option = click.option("--task", help="Only jobs of the task with this name.")
-some_ids = click.argument("job_ids", nargs=-1, required=True)
-
-
-# --- The commands ---------------------------------------------------------------------
+from .project import (
+    Abort,
+    Bulk,
+    Project,
+    bulk_options,
+    error_option,
+    fail,
+    finish,
+    json_option,
+    queue_option,
+    search_option,
+    since_option,
+    some_ids,
+    task_option,
+    who,
+)
+from .shown import (
+    plain,
+    print_details,
+    print_groups,
+    print_job,
+    print_json,
+    print_looked_at,
+    print_stats,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
     """See how the queue does, run failed jobs again, pause it.
 
-    Exit codes: 0, it is done; 1, there is no such job, or it is in another state; 2,
-    the command is wrong; 3, Redis cannot be used.
+    Exit codes: 0, it is done; 1, there is no such job, task or queue, or the job is in
+    another state; 2, the command is wrong; 3, Redis cannot be used.
     """
 
 
@@ -223,7 +64,7 @@ def stats(project: Project, queue: str | None, as_json: bool) -> None:
         names = [queue] if queue else await operations.list_queues()
         return [await operations.queue_stats(name) for name in names]
 
-    found = project.run(work())
+    found = project.run(work, queue)
     if as_json:
         return print_json(found)
     for one in found:
@@ -231,8 +72,11 @@ def stats(project: Project, queue: str | None, as_json: bool) -> None:
 
 
 @command.command("list")
-@click.argument("state", type=click.Choice(get_args(State)))
+@click.argument("state", type=click.Choice([*get_args(State), "all"]), default="all")
 @task_option
+@search_option
+@error_option
+@since_option
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -246,18 +90,62 @@ def stats(project: Project, queue: str | None, as_json: bool) -> None:
     default=0,
     help="Leave out the first so many.",
 )
+@click.option("--start", default="", help="Go on where an earlier look has ended.")
 @queue_option
 @json_option
 @click.pass_obj
 def list_command(
-    project: Project, /, state: State, as_json: bool, **options: Any
+    project: Project,
+    /,
+    state: Any,
+    task: str | None,
+    search: str | None,
+    error: str | None,
+    since: datetime | None,
+    queue: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """List the jobs in a state."""
-    jobs: list[JobInfo] = project.run(project.operations.list_jobs(state, **options))
+    """List the jobs in a state, or those in all states."""
+    which = Which(task=task or "", text=search or "", error=error or "", since=since)
+    if error and state != "failed":
+        raise click.UsageError("--error is for failed jobs: list failed --error ...")
+
+    async def work() -> Found:
+        try:
+            return await project.operations.find_jobs(
+                None if state == "all" else state,
+                which=which,
+                brief=not as_json,
+                queue=queue,
+                **options,
+            )
+        except ValueError as exc:
+            raise click.UsageError(str(exc)) from None
+
+    found: Found = project.run(work, queue, task)
     if as_json:
-        return print_json(jobs)
-    for job in jobs:
-        print_job(job)
+        print_json(found.jobs)
+    else:
+        for job in found.jobs:
+            print_job(job)
+    print_looked_at(found)
+
+
+@command.command()
+@task_option
+@queue_option
+@json_option
+@click.pass_obj
+def errors(
+    project: Project, task: str | None, queue: str | None, as_json: bool
+) -> None:
+    """Count the failed jobs by task and kind of error."""
+    work = partial(project.operations.error_groups, Which(task=task or ""), queue=queue)
+    groups: list[ErrorGroup] = project.run(work, queue, task)
+    if as_json:
+        return print_json(groups)
+    print_groups(groups)
 
 
 @command.command()
@@ -267,10 +155,9 @@ def list_command(
 @click.pass_obj
 def show(project: Project, job_id: str, queue: str | None, as_json: bool) -> None:
     """Show all that is known of a job."""
-    job = project.run(project.operations.get_job(job_id, queue=queue))
+    job = project.run(partial(project.operations.get_job, job_id, queue=queue), queue)
     if job is None:
-        click.secho(f"There is no job {plain(job_id)}.", fg="red", err=True)
-        sys.exit(1)
+        fail(f"There is no job {job_id}.", 1)
     if as_json:
         return print_json(job)
     print_details(job)
@@ -283,30 +170,46 @@ def add_failed_command(
     all_of_them: Callable[..., Coroutine[Any, Any, int]],
     help: str,
 ) -> None:
-    """A command for failed jobs: some, or all."""
+    """A command for failed jobs: some, or all that fit."""
 
     @command.command(name, help=help)
     @click.argument("job_ids", nargs=-1)
     @click.option("--all", "is_all", is_flag=True, help="All failed jobs.")
-    @task_option
-    @queue_option
-    @json_option
+    @error_option
+    @since_option
+    @bulk_options
     @click.pass_obj
     def act(
         project: Project,
+        /,
         job_ids: tuple[str, ...],
         is_all: bool,
         task: str | None,
+        search: str | None,
+        error: str | None,
+        since: datetime | None,
         queue: str | None,
         as_json: bool,
+        **asked: Any,
     ) -> None:
-        if bool(job_ids) == (is_all or bool(task)):
-            raise click.UsageError("Name jobs; or --all of them, or those of a --task.")
+        which = Which(
+            task=task or "", text=search or "", error=error or "", since=since
+        )
+        if bool(job_ids) == (is_all or not which.is_all):
+            raise click.UsageError(
+                "Name jobs; or --all of them, those of a --task, with an --error, ..."
+            )
+        operations, by = project.operations, who()
         if job_ids:
-            action = partial(one, project.operations)
+            action = partial(one, operations, by=by)
             return project.act(verb, action, job_ids, queue, as_json)
-        count = project.run(all_of_them(project.operations, task, queue=queue))
-        finish(verb, count, 0, as_json)
+        project.act_on_all(
+            verb,
+            name.capitalize(),
+            partial(operations.failed_ids, queue=queue),
+            partial(all_of_them, operations, queue=queue, by=by),
+            Bulk(which, queue, as_json=as_json, age=timedelta(0), **asked),
+        )
 
 
 add_failed_command(
@@ -321,24 +224,118 @@ add_failed_command(
     "discarded",
     Operations.discard_job,
     Operations.discard_failed,
-    "Forget failed jobs.",
+    "Forget failed jobs. For an hour, undiscard brings the newest 1,000 back.",
 )
 
 
 @command.command()
-@some_ids
+@click.argument("job_ids", nargs=-1)
+@click.option("--all", "is_all", is_flag=True, help="All that are kept.")
 @queue_option
 @json_option
 @click.pass_obj
+def undiscard(
+    project: Project,
+    job_ids: tuple[str, ...],
+    is_all: bool,
+    queue: str | None,
+    as_json: bool,
+) -> None:
+    """Bring jobs back that were discarded within the last hour."""
+    if bool(job_ids) == is_all:
+        raise click.UsageError("Name jobs, or --all of them.")
+    operations, by = project.operations, who()
+    if job_ids:
+        action = partial(operations.undiscard_job, by=by)
+        return project.act("brought back", action, job_ids, queue, as_json)
+    work = partial(operations.undiscard_jobs, queue=queue, by=by)
+    finish("brought back", project.run(work, queue), 0, as_json)
+
+
+@command.command()
+@click.option("--all", "is_all", is_flag=True, help="All waiting jobs.")
+@click.option(
+    "--older-than",
+    callback=age,
+    help="Only those due for longer than, say, 1d.",
+)
+@bulk_options
+@click.pass_obj
+def purge(
+    project: Project,
+    /,
+    is_all: bool,
+    older_than: timedelta | None,
+    task: str | None,
+    search: str | None,
+    queue: str | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Delete queued and deferred jobs, for good."""
+    which = Which(task=task or "", text=search or "")
+    if is_all == (older_than is not None or not which.is_all):
+        raise click.UsageError(
+            "Say --all jobs; or those of a --task, or --older-than, say, 1d."
+        )
+    operations = project.operations
+
+    def show(done: int, of: int) -> None:
+        if sys.stderr.isatty() and not as_json:
+            click.echo(f"\r{done:,} of {of:,}", err=True, nl=done >= of)
+
+    project.act_on_all(
+        "purged",
+        "Purge",
+        partial(operations.waiting_ids, queue=queue),
+        partial(operations.purge, queue=queue, by=who(), progress=show),
+        Bulk(which, queue, as_json=as_json, age=older_than, **asked),
+        typed=True,
+    )
+
+
+@command.command()
+@click.argument("job_ids", nargs=-1)
+@bulk_options
+@click.pass_obj
 def abort(
-    project: Project, job_ids: tuple[str, ...], queue: str | None, as_json: bool
+    project: Project,
+    /,
+    job_ids: tuple[str, ...],
+    task: str | None,
+    search: str | None,
+    queue: str | None,
+    as_json: bool,
+    **asked: Any,
 ) -> None:
     """Cancel jobs that wait or run."""
+    which = Which(task=task or "", text=search or "")
+    if bool(job_ids) == (not which.is_all):
+        raise click.UsageError("Name jobs, or those of a --task or with a --search.")
 
     async def action(job_id: str, *, queue: str | None) -> bool:
         return await project.abort_job(job_id, queue)
 
-    project.act("aborted", action, job_ids, queue, as_json)
+    if job_ids:
+        return project.act("aborted", action, job_ids, queue, as_json)
+
+    async def find(which: Which) -> list[bytes]:
+        operations = project.operations
+        running = await operations.running_ids(which, queue=queue)
+        return running + await operations.waiting_ids(which, queue=queue)
+
+    async def work(which: Which) -> int:
+        ids, done = await find(which), 0
+        for start in range(0, len(ids), 20):
+            aborts = [
+                action(shown_id(job_id), queue=queue)
+                for job_id in ids[start : start + 20]
+            ]
+            done += sum(await asyncio.gather(*aborts))
+        return done
+
+    bulk = Bulk(which, queue, as_json=as_json, **asked)
+    project.act_on_all("aborted", "Abort", find, work, bulk)
 
 
 @command.command("run-now")
@@ -350,25 +347,38 @@ def run_now(
     project: Project, job_ids: tuple[str, ...], queue: str | None, as_json: bool
 ) -> None:
     """Run deferred jobs without more delay."""
-    project.act("hurried", project.operations.run_now, job_ids, queue, as_json)
+    action = partial(project.operations.run_now, by=who())
+    project.act("hurried", action, job_ids, queue, as_json)
 
 
 @command.command()
 @queue_option
+@json_option
 @click.pass_obj
-def pause(project: Project, queue: str | None) -> None:
+def pause(project: Project, queue: str | None, as_json: bool) -> None:
     """Begin no more jobs; those that run finish."""
-    project.run(project.operations.pause_queue(queue))
-    click.echo(f"{plain(queue or project.operations.default_queue)} is paused")
+    project.run(partial(project.operations.pause_queue, queue, by=who()), queue)
+    say_paused(project, queue, True, as_json)
 
 
 @command.command()
 @queue_option
+@json_option
 @click.pass_obj
-def resume(project: Project, queue: str | None) -> None:
+def resume(project: Project, queue: str | None, as_json: bool) -> None:
     """Go on with a paused queue."""
-    project.run(project.operations.resume_queue(queue))
-    click.echo(f"{plain(queue or project.operations.default_queue)} goes on")
+    project.run(partial(project.operations.resume_queue, queue, by=who()), queue)
+    say_paused(project, queue, False, as_json)
+
+
+def say_paused(
+    project: Project, queue: str | None, is_paused: bool, as_json: bool
+) -> None:
+    """Say how the queue is now."""
+    name = queue or project.operations.default_queue
+    if as_json:
+        return print_json({"queue": name, "paused": is_paused})
+    click.echo(f"{plain(name)} {'is paused' if is_paused else 'goes on'}")
 
 
 def main(operations: Operations, abort_job: Abort, prog_name: str) -> None:

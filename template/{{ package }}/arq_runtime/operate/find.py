@@ -1,7 +1,7 @@
 """Find jobs in Redis, in steps that do not hold it up."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -45,6 +45,37 @@ async def running(queue: Queue) -> list[list[bytes]]:
     return sorted(found, key=lambda one: (not one[2], one[2]))
 
 
+async def step(
+    queue: Queue,
+    state: State | Literal["oldest", "ids"],
+    which: Which,
+    place: int,
+    most: int = STEP,
+    given: Sequence[bytes] = (),
+) -> Step:
+    """What fits of the next few jobs.
+
+    Args:
+        queue: Where they are.
+        state: In which they are; "oldest" are failed ones, those first; "ids", given.
+        which: What else they must be.
+        place: Where to begin.
+        most: How many to look at.
+        given: The ids.
+    """
+    most = FEW if which.error or which.group else most
+    some = given[place : place + most]
+    values = [
+        *(state, 0 if given else place, most, which.task),
+        queue.serializer.stored_text("f", which.task),
+        *(*_spellings(which.text), which.error, which.group),
+        *(_ms(which.since), _ms(which.until), *some),
+    ]
+    keys = [queue.name, queue.name + FAILED]
+    ids, count, total = await queue.run(script("mask", "list"), keys, values)
+    return Step(ids, place + count, len(given) if given else total, count)
+
+
 async def steps(
     queue: Queue,
     state: State | Literal["oldest"],
@@ -52,37 +83,22 @@ async def steps(
     place: int,
     most: int = STEP,
 ) -> AsyncIterator[Step]:
-    """What fits from this place on; "oldest" are failed jobs, those first."""
+    """All that fits from this place on, as step."""
+    given: Sequence[bytes] = ()
+    name: State | Literal["oldest", "ids"] = state
     if state == "complete":
         complete = await _complete_ids(queue, which)
         for start in range(place, len(complete), STEP):
             ids = complete[start : start + STEP]
             yield Step(ids, start + len(ids), len(complete), len(ids))
         return
-    given: list[bytes] = []
     if state == "in_progress":
-        given = [job_id for job_id, *_ in await running(queue)]
-    keys = [queue.name, queue.name + FAILED]
-    most = FEW if which.error or which.group else most
+        given, name = [job_id for job_id, *_ in await running(queue)], "ids"
     while True:
-        values = [
-            "ids" if state == "in_progress" else state,
-            0 if state == "in_progress" else place,
-            most,
-            which.task,
-            queue.serializer.stored_text("f", which.task),
-            *_spellings(which.text),
-            which.error,
-            which.group,
-            _ms(which.since),
-            _ms(which.until),
-            *given[place : place + most],
-        ]
-        ids, count, total = await queue.run(script("mask", "list"), keys, values)
-        total = len(given) if state == "in_progress" else total
-        place += count
-        yield Step(ids, place, total, count)
-        if place >= total or count == 0:
+        found = await step(queue, name, which, place, most, given)
+        yield found
+        place = found.place
+        if place >= found.total or found.looked_at == 0:
             return
 
 

@@ -76,6 +76,8 @@ class WorkerInfo:
     tasks: list[str]
     cron: dict[str, datetime]
     """Cron jobs, and when each is next due."""
+    is_alive: bool
+    """False when it has missed two of its signs of life, of one each 5 seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,14 +189,15 @@ def stored_ids(job_id: str) -> list[bytes]:
     return list(dict.fromkeys([stored, other]))
 
 
-def worker_info(record: bytes, seen: bytes) -> WorkerInfo:
-    """A worker, of what it says of itself, and of when it did."""
+def worker_info(record: bytes, seen: bytes, now: int) -> WorkerInfo:
+    """A worker, of what it says of itself, and when; times in ms since 1970."""
     about = json.loads(record)
     names = ("id", "host", "pid", "version", "max_jobs", "running", "tasks")
     return WorkerInfo(
         **{name: about[name] for name in names},
         since=ms_to_datetime(about["since"]),
         seen=ms_to_datetime(int(float(seen))),
+        is_alive=now - float(seen) < 11_000,
         cron={job["name"]: ms_to_datetime(job["next"]) for job in about["cron"]},
     )
 

@@ -4,7 +4,8 @@ What Operations does, command.py does for a terminal, and page.py for a browser.
 """
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from secrets import token_hex
 from typing import Literal
 
@@ -14,7 +15,8 @@ from arq.utils import timestamp_ms
 from ..keys import DISCARDED, EXPIRES_MS, FAILED, PAUSED, SENT, WAKE, with_tag_of
 from ..queue import Queue
 from ..scripts import script
-from .info import Which, stored_ids
+from .find import step
+from .info import State, Which, stored_ids
 from .look import Looking
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ _STEP = 500
 _KEEP_DISCARDED_MS = 3_600_000
 _MOST_DISCARDED = 1000
 
-_Action = Literal["retry", "discard", "undiscard", "run_now"]
+_Action = Literal["retry", "discard", "undiscard", "run_now", "purge"]
 
 
 class Operations(Looking):
@@ -129,6 +131,44 @@ class Operations(Looking):
             False when it is not waiting for a later time.
         """
         return await self._act_on("run_now", job_id, queue, by)
+
+    async def purge(
+        self,
+        which: Which,
+        *,
+        queue: str | None = None,
+        by: str = "",
+        state: State | None = None,
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> int:
+        """Delete the waiting jobs that fit, for good; returns how many.
+
+        Args:
+            which: What they must be; `until` is when they were due, at the latest.
+            queue: Name of the queue.
+            by: Who acts.
+            state: In which they are; by default in either.
+            progress: Called each second with at how many it has looked, of how many.
+        """
+        it, count, told_at = self._queue(queue), 0, time.monotonic() + 1
+        states: tuple[State, ...] = (state,) if state else ("queued", "deferred")
+        for one in states:
+            place = looked_at = 0
+            while True:
+                found = await step(it, one, which, place)
+                done = (
+                    await self._act("purge", it, found.ids, by, "") if found.ids else 0
+                )
+                # the place of what follows is another one then
+                count, place = count + done, found.place - done
+                looked_at += found.looked_at
+                if time.monotonic() > told_at:
+                    progress(looked_at, found.total + count)
+                    told_at = time.monotonic() + 1
+                if found.looked_at == 0 or found.place >= found.total:
+                    break
+        _log("purge", it, f"{count} jobs", by)
+        return count
 
     async def pause_queue(self, queue: str | None = None, *, by: str = "") -> None:
         """Let workers begin no more jobs of the queue, until resume_queue.

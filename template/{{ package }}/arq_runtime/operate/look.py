@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from difflib import get_close_matches
+from typing import Literal
 
 from arq import ArqRedis
 from arq.utils import ms_to_datetime
@@ -95,7 +97,7 @@ class Looking:
 
         Raises:
             UnknownNameError: No settings class of the queue has it, nor a worker, and
-                no job of it has failed.
+                there is no job of it.
         """
         if not task:
             return
@@ -103,8 +105,11 @@ class Looking:
         it = self._queue(queue)
         workers = (await self.queue_stats(queue)).workers
         known = set(it.tasks()) | {name for one in workers for name in one.tasks}
-        known |= {group.task for group in await self.error_groups(queue=queue)}
-        if task not in known:
+        if task in known:
+            return
+        if not (
+            await self.find_jobs(which=Which(task=task), limit=1, queue=queue)
+        ).jobs:
             raise UnknownNameError(_unknown("task", task, sorted(known)))
 
     async def queue_stats(self, queue: str | None = None) -> QueueStats:
@@ -123,7 +128,7 @@ class Looking:
             oldest=(now - oldest) / 1000 if oldest else 0,
             oldest_at=ms_to_datetime(oldest) if oldest else None,
             paused=bool(paused),
-            workers=[worker_info(*record) for record in records],
+            workers=[worker_info(record, at, now) for record, at in records],
             last_runs=last_runs(crons),
             dropped=named_counts(dropped),
         )
@@ -293,8 +298,36 @@ class Looking:
         self, which: Which, *, queue: str | None = None
     ) -> list[bytes]:
         """The ids of the failed jobs that fit, the oldest first."""
-        found = steps(self._queue(queue), "oldest", which, 0)
-        return [job_id async for step in found for job_id in step.ids]
+        return await self._ids(("oldest",), which, queue)
+
+    async def waiting_ids(
+        self, which: Which, *, queue: str | None = None
+    ) -> list[bytes]:
+        """The ids of the queued and deferred jobs that fit."""
+        return await self._ids(("queued", "deferred"), which, queue)
+
+    async def running_ids(
+        self, which: Which, *, queue: str | None = None
+    ) -> list[bytes]:
+        """The ids of the running jobs that fit."""
+        return await self._ids(("in_progress",), which, queue)
+
+    async def _ids(
+        self,
+        states: Sequence[State | Literal["oldest"]],
+        which: Which,
+        queue: str | None,
+    ) -> list[bytes]:
+        it, ids = self._queue(queue), list[bytes]()
+        for state in states:
+            async for step in steps(it, state, which, 0):
+                ids += step.ids
+        return ids
+
+    async def time(self, queue: str | None = None) -> datetime:
+        """Redis' time."""
+        seconds, microseconds = await self._queue(queue).server.call(ArqRedis.time)
+        return ms_to_datetime(seconds * 1000 + microseconds // 1000)
 
 
 def _place(start: str, states: list[State]) -> tuple[State, int]:

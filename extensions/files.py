@@ -8,6 +8,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from paxx import Project
 from repository import Repository
 from seams import UnknownShapeError
 
@@ -45,6 +46,9 @@ def _give(path: Path, owner: os.stat_result) -> bool:
 
 
 def is_ignored(path: Path) -> bool | None:
-    """Does git ignore it? None where it does not say, or there is none."""
-    done = Repository(path.parent).status("check-ignore", "-q", path.name)
+    """Does git ignore it, or will it? None where it does not say."""
+    project = Project(path.parent)
+    if not project.git:
+        return path.name in project.text(".gitignore").split() or None
+    done = Repository(project.root).status("check-ignore", "-q", path.name)
     return {0: True, 1: False}.get(done)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from seams import OTHER, Options, env, pyproject
+from seams import OTHER_PACKAGE, Options, env, pyproject
 
 
 def notes(options: Options) -> list[str]:
@@ -26,14 +26,14 @@ def _client_to_restore(options: Options) -> str:
         return ""
     return (
         f"{name} is not the template's any more: `paxx ext add arq` replaces it, and "
-        f"tasks.py.\nGet yours back from git, or the template's with `copier recopy "
-        "--overwrite`.\n"
+        "tasks.py.\nGet yours back from git, or the template's with this:\n\n"
+        f"    {options.copier.format('recopy')} --overwrite\n"
     )
 
 
 def _tasks_to_change(options: Options) -> str:
     """Where tasks.py is older than the queue."""
-    other = OTHER[options.package]
+    other = OTHER_PACKAGE[options.package]
     moved = options.root / other / "tasks.py"
     if moved.is_file() and not (options.root / options.package / "tasks.py").is_file():
         return (
@@ -46,14 +46,17 @@ def _tasks_to_change(options: Options) -> str:
     tasks = options.root / options.package / "tasks.py"
     if not re.search(r"^class WorkerSettings:", _text(tasks), re.MULTILINE):
         return ""
+    to_json = (
+        " Then, once the queue is empty, store jobs as JSON instead of pickle:\n\n"
+        f"    {options.copier.format('update')} --data serializer=json"
+    )
     return (
         f"{options.package}/tasks.py works as it is. To get retries, the project's "
         "logging,\ngraceful stops, health checks and several queues, change in it:\n\n"
         f"    from {options.package}.arq_worker import BaseWorkerSettings\n\n"
         "    class WorkerSettings(BaseWorkerSettings):\n\n"
-        "and delete its lines with redis_settings, max_jobs and job_timeout, which are "
-        "inherited.\nThen, once the queue is empty, store jobs as JSON instead of "
-        "pickle:\n\n    copier update --data serializer=json\n"
+        "and delete its lines with redis_settings, max_jobs and job_timeout, which "
+        f"are\ninherited.{to_json if options.serializer == 'pickle' else ''}\n"
     )
 
 

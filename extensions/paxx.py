@@ -186,14 +186,6 @@ class Project:
     # --- Redis --------------------------------------------------------------------
 
     @cached_property
-    def redis_configured(self) -> bool:
-        """Is a Redis named in the settings, the environment files or in Compose?"""
-        texts = (self.settings_file, ".env", ".env.example")
-        return bool(self.redis_service) or any(
-            re.search("redis_url", self.text(name), re.IGNORECASE) for name in texts
-        )
-
-    @cached_property
     def cache_db(self) -> int | None:
         """The Redis database of the cache (REDIS_URL); None when there is no cache."""
         for name in (".env", ".env.example", self.settings_file):

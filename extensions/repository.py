@@ -35,6 +35,17 @@ class Repository:
         """Are there changes that are not committed?"""
         return bool(self.run("status", "--porcelain"))
 
+    def changed(self) -> list[str]:
+        """The files that differ from the last commit, by now, or are not in it."""
+        new = self.run("ls-files", "--others", "--exclude-standard")
+        names = new + self.run("diff", "--relative", "--name-only", "HEAD")
+        return sorted({*names.splitlines()})
+
+    def conflicts(self) -> list[str]:
+        """The files that an update could not merge, by now."""
+        unmerged = ("--name-only", "--diff-filter=U")
+        return self.run("diff", "--relative", *unmerged).splitlines()
+
     def run(self, *arguments: str, stdin: str = "") -> str:
         """What git prints; nothing when it fails, or is not there."""
         done = self._git(arguments, stdin)

@@ -1,33 +1,28 @@
-# /// script
-# requires-python = ">=3.11"
-# dependencies = ["copier>=9.19.1", "copier-template-extensions>=0.3.4"]
-# ///
 """Connects the queue to the project: the few lines in files that are the user's own.
 
-Run in the project: by Copier, after the files are rendered, or by hand. What it does
-not understand it leaves alone, and prints what to add.
-
-    uv run ../paxx-arq/extensions/wire.py diff --package core
+Copier runs it in the project, after the files are rendered. What it does not understand
+it leaves alone, and prints what to add.
 """
 
 from __future__ import annotations
 
-import argparse
 import difflib
+import json
 import os
 import re
 import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from commands import FACTS
 from files import is_ignored, write
 from leaving import leave, to_delete
 from notes import notes
 from paxx import Project
 from rendered import CannotTellError, Rendering, losses
 from seams import (
-    OTHER,
     Options,
     Seam,
     UnknownShapeError,
@@ -54,14 +49,6 @@ SEAMS = (
     deploy.PURGE,
 )
 
-MODES = {
-    "write": "add the seams",
-    "diff": "print the diff of that to stdout, change nothing",
-    "check": "print which seams are missing; add those that are new since --since",
-    "remove": "take the seams out, and the template's files but those you have changed",
-    "remove-all": "those, too",
-}
-
 WIRED, UNWIRED = "    wired  ", "    unwired  "
 
 
@@ -73,31 +60,36 @@ def wire(
 ) -> str:
     """Bring one seam about; returns what to tell the user.
 
-    Mode "diff" writes into `drafts`, by name, and leaves the files alone.
+    Args:
+        seam: The seam.
+        options: The answers.
+        mode: "write"; "wire", which takes it out where the answers do not ask for it;
+            "diff", which leaves the files alone, and writes into `drafts`; "check",
+            which returns the name of the file that is not as it should be; "remove".
+        drafts: The files with their seams, by name.
     """
     drafts = {} if drafts is None else drafts
-    wanted = seam.wanted(options)
-    if mode in ("write", "diff") and not wanted:
+    wanted = mode != "remove" and seam.wanted(options)
+    if not wanted and mode in ("write", "diff"):
         return ""
-    if mode == "check" and not seam.missed:
+    if not seam.missed and (mode == "check" or (mode == "wire" and not wanted)):
         return ""
     name = _existing(seam, options)
     if not name:
-        if seam.optional or mode == "remove" or not wanted:
+        if seam.optional or not wanted:
             return ""
-        return _by_hand(seam.files[0], "there is no such file", seam, options, mode)
+        return _by_hand(seam.files[0], "there is no such file", seam, options, wanted)
     path = options.root / name
     try:
         if Project(options.root).link_out(name):
             raise UnknownShapeError("it is a link out of the project")
         source = drafts.get(name) or path.read_bytes()
-        remove = mode == "remove" or (mode == "check" and not wanted)
-        result = edited(source, seam, options, mode="remove" if remove else mode)
+        result = edited(source, seam, options, mode="write" if wanted else "remove")
         if result == source:
             return ""
         if mode == "check":
-            return _difference(name, source, result, seam, options)
-        if mode != "remove" and not _is_wired(seam.needs, options, drafts):
+            return name
+        if wanted and not _is_wired(seam.needs, options, drafts):
             raise UnknownShapeError(f"{seam.needs[0]} does not know the queue yet")
         if mode == "diff":
             if (is_ignored(path), seam.private) in HIDDEN:
@@ -106,13 +98,13 @@ def wire(
             return ""
         write(path, result)
     except UnknownShapeError as exc:
-        return _by_hand(name, str(exc), seam, options, mode)
+        return _by_hand(name, str(exc), seam, options, wanted)
     except OSError as exc:
         why = exc.strerror or "it cannot be read"
-        return _by_hand(name, why, seam, options, mode)
+        return _by_hand(name, why, seam, options, wanted)
     target = f" -> {path.readlink()}" if path.is_symlink() else ""
     target += " (not in git)" if is_ignored(path) else ""
-    return f"{UNWIRED if mode == 'remove' else WIRED}{name}{target}"
+    return f"{WIRED if wanted else UNWIRED}{name}{target}"
 
 
 HIDDEN = {(True, True), (True, False), (None, True)}
@@ -159,54 +151,31 @@ def _is_wired(
     return True
 
 
-def _by_hand(path: str, why: str, seam: Seam, options: Options, mode: str) -> str:
+def _by_hand(path: str, why: str, seam: Seam, options: Options, wanted: bool) -> str:
     """What to print where nothing was changed."""
-    what = "Take out" if mode == "remove" else "Add"
-    lines = seam.lines(options)
-    return f"{path} was left as it is: {why}. {what} by hand:\n\n{lines}\n"
-
-
-def _difference(
-    name: str, source: bytes, result: bytes, seam: Seam, options: Options
-) -> str:
-    """What to print where a file is not as the answers ask for."""
-    if not seam.wanted(options):
-        return f"{name} has lines too many. Take out:\n\n{seam.lines(options)}\n"
-    if len(result) < len(source):
-        return f"{name} has lines too many:\n\n{diff(name, source, result)}"
-    return f"{name} lacks the queue's lines:\n\n{seam.lines(options)}\n"
+    what = "Add" if wanted else "Take out"
+    return f"{path}: {why}. {what} by hand:\n\n{seam.lines(options)}\n"
 
 
 # --- The command --------------------------------------------------------------------
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(f"{mode:10} {text}" for mode, text in MODES.items()),
-    )
-    boolean = argparse.BooleanOptionalAction
-    parser.add_argument("mode", choices=MODES)
-    parser.add_argument("--package", required=True, choices=OTHER)
-    parser.add_argument("--redis-db", type=int, default=1)
-    parser.add_argument("--max-jobs", type=int, default=10)
-    parser.add_argument("--job-timeout", type=int, default=300, help="seconds")
-    parser.add_argument("--jobs-page", action=boolean, default=True)
-    parser.add_argument("--metrics", action=boolean, default=False)
-    parser.add_argument("--queue-name", default="arq:queue")
-    parser.add_argument("--serializer", choices=("json", "pickle"), default="json")
-    parser.add_argument("--since", default="", help="the version before the update")
-    parser.add_argument("--answers-file", default=".copier-answers.yml")
-    parser.add_argument("--template", default=str(Path(__file__).parent.parent))
-    arguments = vars(parser.parse_args(argv))
-    mode, since = arguments.pop("mode"), arguments.pop("since")
-    root = Path.cwd()
-    rendering = Rendering(
-        root, arguments.pop("answers_file"), arguments.pop("template")
-    )
-    options = Options(root, **arguments)
+def main(mode: str, facts: dict[str, Any]) -> None:
+    """Do what Copier's `mode` says.
+
+    Args:
+        mode: "write" adds the seams; "wire" does, where nothing is rendered, and takes
+            out those that the answers do not ask for; "diff" prints what "write" would
+            change, to stdout; "check" prints which files are not as the queue needs
+            them, after adding the seams that are new since a version; "remove" takes
+            the seams out, and the template's files but those that the user has changed;
+            "remove-all" those, too.
+        facts: The `Options`, but for the root; and besides "answers_file", "template"
+            and "since", the version before an update.
+    """
+    root, since = Path.cwd(), facts.pop("since")
+    rendering = Rendering(root, facts.pop("answers_file"), facts.pop("template"))
+    options = Options(root, **facts)
     if mode in ("remove", "remove-all"):
         _remove(options, rendering, everything=mode == "remove-all")
     elif mode == "check":
@@ -227,11 +196,18 @@ def _remove(options: Options, rendering: Rendering, *, everything: bool) -> None
 
 def _check(options: Options, rendering: Rendering, since: str) -> None:
     """Mode "check", which ends with 1 where changes of the user's are lost."""
-    new = [seam for seam in SEAMS if _numbers(since) < _numbers(seam.since)]
+    new = [seam for seam in SEAMS if since and _numbers(since) < _numbers(seam.since)]
     messages = [
-        wire(seam, options, mode="write" if since and seam in new else "check")
-        for seam in SEAMS
+        wire(seam, options, mode="write" if seam in new else "check") for seam in SEAMS
     ]
+    names = {name for seam in SEAMS for name in seam.files}
+    if stale := [*dict.fromkeys(it for it in messages if it in names)]:
+        messages = [it for it in messages if it not in names]
+        messages.append(
+            f"The queue's lines are missing, or too many, in {', '.join(stale)}.\n"
+            "To add them, or to take them out:\n\n"
+            f"    {options.copier.format('recopy')} --data mode=wire\n"
+        )
     lost = losses(rendering)
     _say([*messages, *notes(options), *(one.text for one in lost)])
     if any(one.is_fault for one in lost):
@@ -245,10 +221,10 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _add(options: Options, mode: str) -> None:
-    """Modes "write" and "diff"."""
+    """Modes "write", "wire" and "diff"."""
     drafts: dict[str, bytes] = {}
     messages = [wire(seam, options, mode=mode, drafts=drafts) for seam in SEAMS]
-    _say(messages + (notes(options) if mode == "write" else []))
+    _say(messages + ([] if mode == "diff" else notes(options)))
     try:
         for name, draft in drafts.items():
             print(diff(name, (options.root / name).read_bytes(), draft), end="")
@@ -262,7 +238,8 @@ def _say(messages: Sequence[str]) -> None:
 
     The diff has stdout for itself.
     """
-    unique = [*filter(None, dict.fromkeys(messages))]  # a file may have two seams
+    short = (re.sub(r"/deploy[\w-]*\.sh$", "/deploy*.sh", it) for it in messages)
+    unique = [*filter(None, dict.fromkeys(short))]  # a file may have two seams
     wired = [it.removeprefix(WIRED) for it in unique if it.startswith(WIRED)]
     if wired:
         text = WIRED + ", ".join(wired)
@@ -277,4 +254,4 @@ def _say(messages: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1], json.loads(os.environ[FACTS]))

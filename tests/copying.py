@@ -7,6 +7,7 @@ test that is about the command itself, or about its launching the wiring, has
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from unittest.mock import patch
 
 import plumbum
 import wire
+from commands import FACTS
 from copier.__main__ import CopierApp
 from jinja2 import Environment
 
@@ -56,10 +58,17 @@ def copier(
 
 
 def wiring(
-    *arguments: str, cwd: Path, env: Mapping[str, str]
+    mode: str, facts: dict[str, Any], *, cwd: Path, env: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """The command line of wire.py, in a directory and with more environment."""
-    return _done(["wire.py", *arguments], lambda: _wire(arguments), cwd, env)
+    """What wire.py does, in a directory and with more environment."""
+    return _done(["wire.py", mode], lambda: _wire(mode, facts), cwd, env)
+
+
+def facts(**changed: Any) -> dict[str, Any]:
+    """What Copier tells wire.py, with other answers than the defaults."""
+    rest = {"answers_file": ".copier-answers.yml", "since": ""}
+    template = str(Path(wire.__file__).parent.parent)
+    return {"package": "core", **rest, "template": template, **changed}
 
 
 @contextmanager
@@ -75,19 +84,18 @@ def shortcuts() -> Iterator[None]:
 def _run_or_wire(
     command: Any, *args: Any, **options: Any
 ) -> subprocess.CompletedProcess[Any]:
-    words = command if isinstance(command, list) else []
-    script = next(
-        (word for word in words if str(word).endswith("extensions/wire.py")), ""
-    )
-    if not script or Path(script).read_bytes() != Path(wire.__file__).read_bytes():
+    script, mode = command[-2:] if isinstance(command, list) else ("", "")
+    if not str(script).endswith("extensions/wire.py") or (
+        Path(script).read_bytes() != Path(wire.__file__).read_bytes()
+    ):
         return _run(command, *args, **options)
-    code = _wire(words[words.index(script) + 1 :])
+    code = _wire(mode, json.loads(options["env"][FACTS]))
     return subprocess.CompletedProcess(command, code)
 
 
-def _wire(arguments: Sequence[str]) -> int:
+def _wire(mode: str, facts: dict[str, Any]) -> int:
     try:
-        wire.main(arguments)
+        wire.main(mode, facts)
     except SystemExit as exc:
         if isinstance(exc.code, str):
             print(exc.code, file=sys.stderr)

@@ -267,10 +267,10 @@ class Shop:
         done = copier("update", "--trust", "--defaults", *arguments, cwd=self.root)
         return done.stdout + done.stderr
 
-    def wire(self, mode: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The wiring's command line, for the package core."""
-        words = (mode, "--package", "core", *arguments)
-        return copying.wiring(*words, cwd=self.root, env=ENV)
+    def wire(self, mode: str, **answers: Any) -> subprocess.CompletedProcess[str]:
+        """The wiring, with other answers than the defaults."""
+        facts = copying.facts(**answers)
+        return copying.wiring(mode, facts, cwd=self.root, env=ENV)
 
     def run(self, *command: str, check: bool = True, **options: Any) -> str:
         """A command of the project's environment."""

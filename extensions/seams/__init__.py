@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-OTHER = {"core": "services", "services": "core"}
+OTHER_PACKAGE = {"core": "services", "services": "core"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Options:
     serializer: str = "json"
     jobs_page: bool = True
     metrics: bool = False
+    copier: str = "copier {} --defaults"
+    """Copier's command line, as it runs here, without its subcommand."""
 
 
 @dataclass(frozen=True)

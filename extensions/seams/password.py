@@ -24,7 +24,7 @@ def lines(options: Options) -> str:
 def _generated(options: Options) -> str:
     """A password that nobody can guess."""
     if not is_ignored(options.root / ".env"):
-        raise UnknownShapeError("git does not ignore it, so it is no place for secrets")
+        raise UnknownShapeError("git does not ignore it, so no password goes there")
     return f"{COMMENT}ARQ_PAGE_PASSWORD={secrets.token_urlsafe(24)}"
 
 

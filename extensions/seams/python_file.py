@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seams import OTHER, Options, UnknownShapeError, newline_of, undo
+from seams import OTHER_PACKAGE, Options, UnknownShapeError, newline_of, undo
 
 BOM = b"\xef\xbb\xbf"
 Node = ast.stmt | ast.expr | ast.alias | ast.keyword
@@ -284,7 +284,7 @@ class Imported:
         Raises:
             UnknownShapeError: The name is from the other package, or something else.
         """
-        other = f"{OTHER[options.package]}.{self.module}"
+        other = f"{OTHER_PACKAGE[options.package]}.{self.module}"
         if code.imports_name(other, self.name):
             raise UnknownShapeError(f"it imports {self.name} from {other}")
         name = code.imports_name(f"{options.package}.{self.module}", self.name)

@@ -16,7 +16,7 @@ def test_a_deployment_and_metrics_that_came_later(
     shop.paxx(paxx, "infra", "add", "metrics")
     output = shop.update()
     assert (shop / "deploy/linux-server/deploy-worker.sh").is_file()
-    assert "deploy.sh lacks the queue's lines" in output
+    assert "missing, or too many, in deploy/linux-server/deploy.sh" in output
     assert "observers = (*OBSERVERS, Metrics(settings.arq_metrics_port))" in (
         (shop / "core/arq_worker.py").read_text()
     )

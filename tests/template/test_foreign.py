@@ -1,12 +1,15 @@
 """Projects that are arranged in a way of their own: nothing of them breaks."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
 import pytest
 import seams
 import wire
+from commands import FACTS
+from copying import facts
 from paxx import Project, _compose_services
 from seams import pyproject, settings
 from seams.pyproject import DEPENDENCY
@@ -89,7 +92,7 @@ def test_what_needs_the_settings_is_left_alone_where_they_are(
     output = shop.wire("write").stderr
     assert "wired  pyproject.toml" in output and "main.py," not in output
     for name in (*before, ".env"):
-        assert f"{name} was left as it is: settings.py does not know the" in output
+        assert f"{name}: settings.py does not know the" in output
         assert "ARQ_" not in (shop / name).read_text() or name not in before
     assert {name: (shop / name).read_text() for name in before} == before
 
@@ -123,9 +126,9 @@ def test_modules_that_are_called_like_pythons(own_shop_with_queue: Shop) -> None
             Path(run(["which", "copier"]).stdout.strip()).resolve().parent / "python"
         )
         done = run(
-            [*(python, "-EB", script, mode, "--package=core")],
+            [python, "-EB", script, mode],
             cwd=shop.root,
-            env=env,
+            env={**env, FACTS: json.dumps(facts(template=str(shop.template)))},
             check=False,
         )
         assert "not this one" not in done.stderr

@@ -94,6 +94,65 @@ def update_command(message: str) -> list[str]:
     return shlex.split(message.partition("for the newest version:\n")[2])
 
 
+def printed(output: str) -> list[str]:
+    """The commands of Copier's, each in one line; no other one has options."""
+    lines = output.replace(" \\\n", "").splitlines()
+    commands = [it.strip() for it in lines if re.match("  +(uvx .*)?copier ", it)]
+    rest = "\n".join(it for it in lines if it.strip() not in commands)
+    assert not re.search(r"copier (copy|recopy|update)\s+-", rest)
+    return commands
+
+
+def adopted(paxx_shop: Callable[..., Shop], paxx: Path) -> tuple[Shop, str]:
+    shop = paxx_shop("infra add redis", "ext add arq")
+    return shop, shop.copy("--overwrite")
+
+
+def replaced(paxx_shop: Callable[..., Shop], paxx: Path) -> tuple[Shop, str]:
+    shop = paxx_shop("infra add redis")
+    shop.copy()
+    shop.paxx(paxx, "ext", "add", "arq")
+    return shop, shop.update()
+
+
+def deployed_later(paxx_shop: Callable[..., Shop], paxx: Path) -> tuple[Shop, str]:
+    shop = paxx_shop("deploy add linux-server")
+    script = (shop / "deploy/linux-server/deploy.sh").read_text()
+    shop.copy()
+    (shop / "deploy/linux-server/deploy.sh").write_text(script)
+    shop.commit()
+    return shop, shop.update()
+
+
+def with_notes(paxx_shop: Callable[..., Shop], paxx: Path) -> tuple[Shop, str]:
+    shop = paxx_shop("infra add redis")
+    with_all_that_is_noted(shop)
+    shop.commit()
+    return shop, shop.copy("-d", "redis_db=0", *OTHER_FILE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("situation", "printed_so_far"),
+    [(adopted, 2), (replaced, 2), (deployed_later, 1), (with_notes, 3)],
+)
+def test_each_printed_command_pastes_as_it_stands(
+    situation: Callable[..., tuple[Shop, str]],
+    printed_so_far: int,
+    paxx_shop: Callable[..., Shop],
+    paxx: Path,
+) -> None:
+    shop, output = situation(paxx_shop, paxx)
+    commands = printed(output)
+    assert len(commands) == printed_so_far, output
+    for command in commands:
+        run(["bash", "-c", command], cwd=shop.root)
+        shop.git("add", "-Af")
+        shop.commit()
+    rest = OTHER_FILE if situation is with_notes else ()
+    assert "missing, or too many" not in shop.update(*rest)
+
+
 @pytest.mark.slow
 def test_the_update_command_is_the_one_for_how_copier_was_run(
     shop: Shop, tmp_path: Path
@@ -140,8 +199,8 @@ def test_the_questions_fit() -> None:
         assert len(f"\N{MICROPHONE}  {shown} 15") <= COLUMNS, shown
 
 
-@pytest.mark.parametrize("name", ["_message_before_copy", "_message_after_update"])
-def test_the_other_messages_fit(name: str) -> None:
-    message = yaml.safe_load((TEMPLATE / "copier.yml").read_text())[name]
+def test_the_first_message_fits() -> None:
+    questions = yaml.safe_load((TEMPLATE / "copier.yml").read_text())
+    message = questions["_message_before_copy"]
     for line in re.sub("{%.*?%}", "", message).splitlines():
         assert len(re.sub("{{.*?}}", "services", line)) <= COLUMNS, line

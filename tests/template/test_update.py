@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from refusals import answer_problem
+from preflight import answer_problem
 from seams.pyproject import DEPENDENCY
 from support import QUEUE, TEMPLATE, Shop, copier, edit, git, release, run
 
@@ -110,7 +110,7 @@ def test_an_edit_of_the_same_line_is_a_normal_conflict(edited: Shop) -> None:
     unmerged = edited.git("diff", "--name-only", "--diff-filter=U").split()
     assert "core/arq_worker.py" in unmerged and "core/arq.py" not in unmerged
     output = edited.root.with_name("output").read_text()
-    assert "there are conflict markers: `git diff --check`" in output
+    assert "core/arq_worker.py. Edit what is between the markers" in output
 
 
 def test_other_line_endings_lose_nothing(edited: Shop) -> None:
@@ -120,9 +120,8 @@ def test_other_line_endings_lose_nothing(edited: Shop) -> None:
 
 def test_seams_removed_on_purpose_are_reported_not_inserted(edited: Shop) -> None:
     output = edited.root.with_name("output").read_text()
-    assert "main.py lacks the queue's lines" in output
-    assert "await close_pool()" in output
-    assert f'uv add "{DEPENDENCY}"' in output
+    assert "missing, or too many, in main.py, pyproject.toml" in output
+    assert "await close_pool()" not in (edited / "main.py").read_text()
 
 
 def test_the_package_is_moved(shop1: Shop) -> None:
@@ -134,10 +133,18 @@ def test_the_package_is_moved(shop1: Shop) -> None:
     assert {path.name for path in (shop1 / "services").glob("arq*.py")} == names
     assert (shop1 / "core/tasks.py").exists()
     assert "git mv core/tasks.py services/tasks.py" in output
-    assert "settings.py was left as it is: it imports ArqSettings from core" in output
-    assert "main.py was left as it is: it imports close_pool from core.arq" in output
+    assert "settings.py: it imports ArqSettings from core" in output
+    assert "main.py: it imports close_pool from core.arq" in output
     assert "core/arq.py is gone, and with it what you had changed there" in output
     assert "core/arq_worker.py is gone" not in output
+
+
+def test_an_update_says_what_is_new(shop1: Shop, versions: Path) -> None:
+    assert "Nothing is new: the queue is at v1.0.0 already.\n" in shop1.update()
+    release_v2(versions)
+    output = shop1.update()
+    assert "Changed, now at v2.0.0: .copier-answers.yml, core/arq*. See" in output
+    assert "Conflicts" not in output
 
 
 def test_a_dirty_tree_is_refused(shop1: Shop, versions: Path) -> None:
@@ -268,8 +275,8 @@ def test_what_the_user_has_moved_stays_where_it_is(shop1: Shop, versions: Path) 
     output = shop1.update()
     assert changed(shop1) == ["core/arq.py"]
     assert not (shop1 / "core/tasks.py").exists()
-    assert "main.py was left as it is: there is no such file" in output
-    assert "settings.py was left as it is: it has no single `class Settings" in output
+    assert "main.py: there is no such file" in output
+    assert "settings.py: it has no single `class Settings" in output
 
 
 @pytest.mark.parametrize(
@@ -301,6 +308,16 @@ def test_a_spoilt_answers_file(shop1: Shop, versions: Path) -> None:
 
 def test_leaving_is_no_update(shop1: Shop) -> None:
     assert "mode=remove: it is for" in refused(shop1, "-d", "mode=remove")
+
+
+def test_the_seams_alone_are_not_added_where_there_is_no_queue(shop: Shop) -> None:
+    done = copier(
+        *("copy", "--trust", "--defaults", "-d", "mode=wire", shop.template, "."),
+        cwd=shop.root,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "mode=wire: there is no .copier-answers.yml here" in done.stderr
 
 
 def test_a_preview_changes_nothing(shop: Shop) -> None:
@@ -374,17 +391,17 @@ def test_a_changed_answer_reaches_every_place_or_is_named(
         text = (shop / name).read_text().replace("arq:queue:shop", "mine")
         text = text.replace("-6379}/1", "-6379}/4").replace("MAX_JOBS=10", "MAX_JOBS=9")
         (shop / name).write_text(text)
-    answers = ("--redis-db", "4", "--queue-name", "mine", "--max-jobs", "9")
-    assert "something else" not in shop.wire("check", *answers).stderr
+    answers = {"redis_db": 4, "queue_name": "mine", "max_jobs": 9}
+    assert "something else" not in shop.wire("check", **answers).stderr
 
 
 def test_a_redis_elsewhere_is_no_other_answer(own_shop_with_queue: Shop) -> None:
     shop = own_shop_with_queue
-    assert "something else" in shop.wire("check", "--redis-db", "2").stderr
+    assert "something else" in shop.wire("check", redis_db=2).stderr
     line = "ARQ_REDIS_URL=redis://localhost:${ARQ_REDIS_PORT:-6379}/1"
     shop.edit(".env", line, "ARQ_REDIS_URL=redis://queue.internal:6379/9")
     shop.edit(".env.example", line, "ARQ_REDIS_URL=redis://localhost:7000/1")
-    output = shop.wire("check", "--queue-name", QUEUE).stderr
+    output = shop.wire("check", queue_name=QUEUE).stderr
     assert "something else" not in output
 
 
@@ -428,7 +445,7 @@ def test_a_migration_adds_a_seam_that_came_with_a_later_version(
     shop1.commit()
     release(versions, "v1.2.0")
     output = shop1.update()
-    assert "Makefile lacks" in output
+    assert "missing, or too many, in Makefile" in output
     assert changed(shop1) == []
 
 

@@ -517,10 +517,7 @@ def test_a_file_it_does_not_know_is_left_alone_and_explained(shop: Shop) -> None
     (shop / "pyproject.toml").write_text("[tool.poetry]\nname = 'shop'\n")
     shop.commit()
     output = shop.copy(commit=False)
-    assert (
-        "main.py was left as it is: it has no single function given as `lifespan=`"
-        in output
-    )
+    assert "main.py: it has no single function given as `lifespan=`" in output
     assert "from core.arq import close_pool" in output
     assert f'uv add "{DEPENDENCY}"' in output
     changed = shop.git("diff", "--name-only").split()
@@ -530,46 +527,35 @@ def test_a_file_it_does_not_know_is_left_alone_and_explained(shop: Shop) -> None
 
 @pytest.mark.parametrize("mode", ["write", "diff"])
 def test_the_environment_is_left_alone_where_settings_are(
-    mode: str,
-    shop: Shop,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    mode: str, shop: Shop
 ) -> None:
     """With extra="forbid", settings that do not know ARQ_REDIS_URL refuse it."""
     text = (shop / "settings.py").read_text()
     text = text.replace("(BaseSettings)", "(TypedDict)")
     (shop / "settings.py").write_text(text)
-    monkeypatch.chdir(shop.root)
-    wire.main([mode, "--package", "core"])
-    diff, output = capsys.readouterr()
-    assert "settings.py was left as it is" in output
-    assert ".env was left as it is: settings.py does not know the queue yet" in output
+    done = shop.wire(mode)
+    diff, output = done.stdout, done.stderr
+    assert "settings.py: its Settings is not one of pydantic-settings" in output
+    assert ".env: settings.py does not know the queue yet" in output
     assert "ARQ_REDIS_URL" not in diff
     assert "ARQ_REDIS_URL" not in (shop / ".env").read_text()
     assert "ARQ_REDIS_URL" not in (shop / ".env.example").read_text()
 
 
-def test_hard_links_and_the_owner_are_kept(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hard_links_and_the_owner_are_kept(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "link").hardlink_to(shop / "main.py")
     if os.geteuid() == 0:
         os.chown(shop / "settings.py", 1234, 1234)
     owner = (shop / "settings.py").stat().st_uid
-    monkeypatch.chdir(shop.root)
-    wire.main(["write", "--package", "core"])
+    shop.wire("write")
     assert (tmp_path / "link").read_text() == (shop / "main.py").read_text()
     assert "close_pool" in (tmp_path / "link").read_text()
     assert (shop / "settings.py").stat().st_uid == owner
 
 
-def test_a_read_only_file_is_explained(
-    shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_file_is_explained(shop: Shop) -> None:
     (shop / ".env").chmod(0o400)
-    monkeypatch.chdir(shop.root)
-    wire.main(["write", "--package", "core"])
-    assert ".env was left as it is: it is read-only" in capsys.readouterr().err
+    assert ".env: it is read-only" in shop.wire("write").stderr
     assert "ARQ_REDIS_URL" not in (shop / ".env").read_text()
 
 
@@ -583,18 +569,12 @@ def test_a_read_only_file_is_explained(
     ],
 )
 def test_an_arq_that_is_there_already(
-    shop: Shop,
-    requirement: str,
-    is_enough: bool,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    shop: Shop, requirement: str, is_enough: bool
 ) -> None:
     text = shop.edit(
         "pyproject.toml", "dependencies = [", f'dependencies = [\n    "{requirement}",'
     )
-    monkeypatch.chdir(shop.root)
-    wire.main(["write", "--package", "core"])
-    output = capsys.readouterr().err
+    output = shop.wire("write").stderr
     said = f"asks for {requirement}, and the queue needs more"
     assert (said in output) is not is_enough
     assert (f'uv add "{DEPENDENCY}"' in output) is not is_enough
@@ -621,7 +601,7 @@ def test_a_settings_package_without_the_class_is_explained(shop: Shop) -> None:
     )
     shop.commit()
     output = shop.copy()
-    assert "settings/__init__.py was left as it is" in output
+    assert "settings/__init__.py: it has no single" in output
     assert "class Settings(ArqSettings, BaseSettings):" in output
 
 

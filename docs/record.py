@@ -1,6 +1,9 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pyte>=0.8", "rich>=14", "redis>=5.2,<6"]
+# dependencies = [
+#     "copier>=9.19.1", "copier-template-extensions>=0.3.4", "pyte>=0.8",
+#     "redis>=5.2,<6", "rich>=14",
+# ]
 # ///
 """Makes docs/session.svg and docs/diff.svg from a real run in a real terminal.
 
@@ -67,10 +70,15 @@ class Terminal:
         lines = [self._line(number) for number in range(LINES)]
         while lines and not lines[-1].plain.strip():
             lines.pop()
+        listed = [it for it in lines if re.match(" +(create|identical) ", it.plain)]
+        files = [it for it in listed if "." in it.plain]
         blank = False
         for line in lines:
             empty = not line.plain.strip()
-            if not (empty and blank):
+            if line in listed and line is not files[0]:
+                if line is files[-1]:
+                    console.print(Text(f"       ...  and {len(files) - 1} more files"))
+            elif not (empty and blank):
                 console.print(line)
             blank = empty
         console.save_svg(str(path), title="shop")
@@ -90,7 +98,7 @@ class Terminal:
 
 def main() -> None:
     sys.path.insert(0, str(ROOT / "tests"))
-    from support import GIT_ENV, PAXX, make_template
+    from support import ENV, PAXX, make_template
 
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -118,7 +126,7 @@ def main() -> None:
         )
         env = {
             **os.environ,
-            **GIT_ENV,
+            **ENV,
             "TERM": "xterm-256color",
             "COLUMNS": str(COLUMNS),
             "PATH": f"{tools}/bin:{os.environ['PATH']}",

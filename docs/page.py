@@ -5,9 +5,7 @@ uv run docs/page.py [DIRECTORY]
 With a directory, also pictures of one job and of a phone, to be looked at.
 """
 
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import textwrap
@@ -22,7 +20,6 @@ from support import (  # noqa: E402
     CHROMIUM_OPTIONS,
     OwnRedis,
     Shop,
-    free_port,
     run,
     wait_for,
 )
@@ -49,7 +46,7 @@ TASKS = """
 
     async def send_invoice(ctx: Context, email: str) -> str:
         if "@" not in email:
-            raise ValueError(f"{email!r} is no address")
+            raise ValueError(f"{email!r} is not an email address")
         return "sent"
 
 
@@ -111,7 +108,7 @@ def take(url: str, extra: Path | None) -> None:
         def picture(path: Path, scheme: str, width: int, place: str, text: str) -> None:
             context = browser.new_context(
                 http_credentials={"username": "me", "password": PASSWORD},
-                viewport={"width": width, "height": 800},
+                viewport={"width": width, "height": 720},
                 color_scheme=scheme,  # type: ignore[arg-type]
                 locale="en-GB",
             )
@@ -144,27 +141,17 @@ def main() -> None:
         (scratch / "redis").mkdir()
         redis = OwnRedis(scratch / "redis")
         redis.start()
-        port = free_port()
-        app = subprocess.Popen(
-            [shop.env / "bin/uvicorn", "main:app", "--port", str(port)],
-            cwd=shop.root,
-            env={
-                **{**os.environ, **shop.settings(redis.url)},
-                "ARQ_PAGE_PASSWORD": PASSWORD,
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
         try:
-            with shop.worker(redis.url) as worker:
+            with (
+                shop.app(redis.url, scratch / "app", ARQ_PAGE_PASSWORD=PASSWORD) as app,
+                shop.worker(redis.url) as worker,
+            ):
                 shop.python(textwrap.dedent(JOBS), redis.url)
                 wait_for(lambda: worker.text.count("refused") >= 12, 60, worker.path)
                 shop.python(textwrap.dedent(MORE_JOBS), redis.url)
-                take(f"http://127.0.0.1:{port}", extra)
+                take(f"http://127.0.0.1:{app}", extra)
                 worker.process.kill()
         finally:
-            app.terminate()
-            app.wait(20)
             redis.stop()
 
 

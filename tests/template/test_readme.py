@@ -75,6 +75,20 @@ def test_the_errors_at_the_call(shop_with_queue: Shop, redis_url: str) -> None:
         assert said.startswith(is_quoted.removesuffix("..."))
 
 
+def test_an_error_at_the_prompt_is_one_traceback(
+    shop_with_queue: Shop, tmp_path: Path
+) -> None:
+    """What was caught on the way says nothing more: also where no Redis runs."""
+    calls = [*ERRORS, 'enqueue("send_welcome_email", user_id=1)']
+    typed = ["from core.arq import enqueue", *(f"await {call}" for call in calls)]
+    (tmp_path / "typed").write_text("\n".join([*typed, ""]))
+    with (tmp_path / "typed").open() as stdin:
+        env = shop_with_queue.settings("redis://127.0.0.1:1/1")
+        said = shop_with_queue.run("python", "-m", "asyncio", env=env, stdin=stdin)
+    assert said.count("Traceback (most recent call last)") == len(calls), said
+    assert "QueueUnavailableError: Redis fails, see ARQ_REDIS_URL: " in said
+
+
 @pytest.fixture(scope="module")
 def pages() -> dict[str, list[str]]:
     """The Python blocks of each page, by its name."""

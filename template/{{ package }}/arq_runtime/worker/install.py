@@ -60,7 +60,7 @@ def check_health(settings_cls: Any) -> int:
         logger.error("Health check failed, see ARQ_REDIS_URL: %s", why)
         return 1
     if health is None:
-        logger.warning("Health check failed: no worker has said that it lives")
+        logger.warning("Health check failed: no health check sentinel value found")
         return 1
     logger.info("Health check successful: %s", health)
     return 0

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 import redis.asyncio
-from arq_runtime import server
-from arq_runtime.client import line, sender
+from arq_runtime import line, server
+from arq_runtime.client import sender
 from kit import App
 from outcomes import NAMED, Outcome, at_once, outcome, shorten
 from support import OwnRedis

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import redis.asyncio
 from arq_runtime.connection import parse_redis_url
+from arq_runtime.line import Line
+from arq_runtime.scripts import script
 from arq_runtime.worker import loop, outages, wakeups
 from kit import App, until
 from noting import Notes, fail, job, once_slow
@@ -202,6 +204,16 @@ async def test_dropped_connections(
             assert (await app.result_of(f"j{n}", 20))["s"]
     starts = Counter(event.name for event in notes.starts())
     assert set(starts.values()) == {1}
+
+
+async def test_a_kept_connection_that_was_closed_is_no_outage(app: App) -> None:
+    """By a proxy, say, or by a restart that nobody was there to see."""
+    other = App(app.url)
+    line = Line(other.redis)
+    for _ in range(5):
+        assert await line.run(script("aborts"), [], []) == []
+        await app.redis.execute_command("CLIENT", "KILL", "SKIPME", "yes")
+    await other.close()
 
 
 async def test_a_reconnected_worker_hears_of_new_jobs(

@@ -9,7 +9,7 @@ by itself, without a task and a timer; should that fail, it waits as the others 
 import asyncio
 from bisect import insort
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextvars import Context
 from copy import copy
 from functools import partial
@@ -21,6 +21,7 @@ from redis.exceptions import AuthenticationError
 
 from ..connection import drop_replica
 from ..keys import FAILED, SENT, WAKE, with_tag_of
+from ..line import Run, one_by_one
 from ..queue import Queue
 from ..scripts import BATCH_BYTES, run_script, script
 from ..server import (
@@ -33,19 +34,12 @@ from ..server import (
     note_trouble,
 )
 from .calls import Call
-from .line import Line
 
 #: How many jobs go together at most.
 BATCH_JOBS = 1000
 
-#: Of no more than so many, none is kept from call to call: others need them, too.
-FEW_CONNECTIONS = 50
-
 #: What is answered within an attempt, however slow the network is.
 SMALL_BYTES = BATCH_BYTES // 16
-
-#: What runs a script: takes it, its keys and its values.
-Run = Callable[..., Awaitable[bytes]]
 
 _ENQUEUE = script("failed", "wake", "enqueue")
 _SKIPPED = (b"", "", 0, 0, 0, b"")
@@ -83,9 +77,7 @@ class Sender:
         self._name = queue.name
         self._server: Server = queue.server
         self._pool = pool
-        self._run: Run = partial(run_script, pool.redis)
-        if pool.redis.connection_pool.max_connections > FEW_CONNECTIONS:
-            self._run = Line(pool.redis).run
+        self._run = one_by_one(pool.redis)
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Request] = deque()
         self._sending: asyncio.Task[None] | None = None
@@ -159,7 +151,8 @@ class Sender:
         try:
             values = [value for call in calls for value in call]
             async with asyncio.timeout(ATTEMPT_S):
-                reply = await self._run(_ENQUEUE, self._keys(token), values)
+                keys = self._keys(token)
+                reply: bytes = await self._run(_ENQUEUE, keys, values)
             self._pool.trouble = None
             return reply
         except Exception as exc:

@@ -22,6 +22,7 @@ from arq.constants import job_key_prefix
 from arq.utils import to_ms
 
 from ..keys import CLAIM, PAUSED
+from ..line import one_by_one
 from ..scripts import BATCH_BYTES, run_script, script
 from .job import ClaimedJob
 from .outages import Outages
@@ -94,6 +95,7 @@ class Leases:
     def open(self, redis: ArqRedis, outages: Outages) -> None:
         """Use these connections."""
         self._redis = redis
+        self._run = one_by_one(redis)
         self._outages = outages
         self._loop = asyncio.get_running_loop()
 
@@ -154,7 +156,7 @@ class Leases:
             *(self._token, free, to_ms(self.lease_s), self.keep_ms, valid_until_ms),
             *(BATCH_BYTES, self.apart_from, int(may_apart)),
         ]
-        answer = await run_script(self._redis, _CLAIM, keys, values)
+        answer = await self._run(_CLAIM, keys, values)
         jobs, length, next_due_ms, abort_marks, is_paused, now_ms = answer
         self._note_time(now_ms)
         if is_paused != self.state.is_paused:

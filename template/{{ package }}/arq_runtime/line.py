@@ -1,23 +1,36 @@
 """A connection that is kept from call to call: taking one costs as much again."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from arq import ArqRedis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ConnectionError, NoScriptError, ResponseError
 
-from ..connection import is_of_replica
-from ..scripts import Script
+from .connection import is_of_replica
+from .scripts import Script, run_script
 
 try:
     from hiredis import pack_command
 except ImportError:  # arq asks for it, redis-py does without
     pack_command = None  # type: ignore[assignment]
 
+#: Of no more than so many connections, none is kept: others need them, too.
+FEW_CONNECTIONS = 50
 #: After so many seconds without a call, the connection may have been closed: the pool
 #: looks when it hands one out.
 IDLE_S = 1.0
+
+#: What runs a script: takes it, its keys and its values; one at a time.
+Run = Callable[..., Awaitable[Any]]
+
+
+def one_by_one(redis: ArqRedis) -> Run:
+    """What runs scripts over one connection of a pool, where there are many."""
+    if redis.connection_pool.max_connections > FEW_CONNECTIONS:
+        return Line(redis).run
+    return partial(run_script, redis)
 
 
 class Line:
@@ -34,7 +47,8 @@ class Line:
     ) -> Any:
         """Run a Lua script, sending its text only where Redis does not have it.
 
-        Whatever goes wrong, the next call has another connection.
+        Whatever goes wrong, the next call has another connection; and so has this one
+        where the kept one was closed meanwhile. So it must do no harm when run twice.
 
         Raises:
             redis.exceptions.RedisError, OSError: As redis-py.
@@ -42,7 +56,8 @@ class Line:
         if self._connection and self._loop.time() - self._used_at > IDLE_S:
             idle, self._connection = self._connection, None
             await self._pool.release(idle)
-        if self._connection is None:
+        was_kept = self._connection is not None
+        if not was_kept:
             self._connection = await _take(self._pool)
         connection = self._connection
         arguments = (len(keys), *keys, *values)
@@ -72,6 +87,8 @@ class Line:
                 self._connection = None
                 await drop(exc)
                 await self._pool.release(connection)
+            if was_kept and isinstance(exc, ConnectionError):
+                return await self.run(script, keys, values)
             raise
 
 

@@ -21,7 +21,7 @@ from .options import SETTINGS, WorkerOptions
 from .processes import NUMBER, Processes
 from .worker import Worker
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("arq.worker")
 
 _PARAMETERS = SETTINGS - {"queues", "processes"}
 

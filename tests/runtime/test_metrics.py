@@ -3,11 +3,13 @@
 import asyncio
 import json
 import urllib.request
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from arq import func
 from arq_runtime.worker.observers.metrics import Metrics
+from arq_runtime.worker.observers.observer import Observer
 from arq_runtime.worker.options import OBSERVERS
 from kit import QUEUE, App, until
 from prometheus_client import REGISTRY
@@ -92,10 +94,71 @@ async def test_metrics(app: App) -> None:
         assert 'arq_jobs_total{outcome="complete",task="flaky"} 1.0' in lines
         assert 'arq_job_duration_seconds_count{task="flaky"} 2.0' in lines
         assert "arq_jobs_running 1.0" in lines
-        assert any(
-            line.startswith(f'arq_jobs_queued{{queue="{QUEUE}"') for line in lines
-        )
     assert counted() == {*expected, ("stopped", "released")}
+
+
+async def test_the_jobs_of_the_queue_are_counted(app: App) -> None:
+    port = free_port()
+    options = {"max_jobs": 1, "health_check_interval": 0.1, "job_completion_wait": 0}
+    observers = (*OBSERVERS, Metrics(port))
+    async with app.worker(*TASKS, observers=observers, **options):
+        await app.enqueue("once", _job_id="failed")
+        await app.result_of("failed")
+        slow_job = await app.enqueue("slow")
+        await until(lambda: app.redis.exists(f"arq:in-progress:{slow_job.job_id}"))
+        for n in range(2):
+            await app.enqueue("fine", _job_id=f"waits-{n}")
+        await app.redis.zadd(QUEUE, {"waits-0": await app.now() - 30_000})
+        await app.enqueue("fine", _defer_by=60)
+        expected = {
+            f'arq_queue_jobs{{queue="{QUEUE}",state="{state}"}} {number}'
+            for state, number in (
+                ("queued", 2.0),
+                ("deferred", 1.0),
+                ("in_progress", 1.0),
+                ("failed", 1.0),
+            )
+        }
+        lines: set[str] = set()
+
+        async def are_shown() -> bool:
+            nonlocal lines
+            lines = {*await asyncio.to_thread(page_of, port)}
+            return expected <= lines
+
+        await until(are_shown, 30)
+        [oldest] = [line for line in lines if line.startswith("arq_queue_oldest")]
+        assert 29 < float(oldest.split()[-1]) < 90
+
+
+async def test_one_worker_counts(app: App) -> None:
+    """Until it ends; then another one does."""
+
+    class Counting(Observer):
+        counts: dict[str, float] | None = None
+        times = 0
+
+        def counted(self, queue: str, counts: dict[str, float] | None) -> None:
+            self.counts, self.times = counts, self.times + 1
+
+    shown = [Counting() for _ in range(3)]
+
+    def counting() -> list[Counting]:
+        return [one for one in shown if one.counts is not None]
+
+    async with AsyncExitStack() as workers:
+        for one in shown[1:]:
+            started = app.worker(fine, observers=[one], health_check_interval=0.1)
+            await workers.enter_async_context(started)
+        async with app.worker(fine, observers=shown[:1], health_check_interval=0.1):
+            await until(lambda: all(one.times > 5 for one in shown), 30)
+            assert len(counting()) == 1
+            await app.redis.set(f"{QUEUE}:gauges", "elsewhere")
+            await until(lambda: not counting(), 30)
+            await app.redis.delete(f"{QUEUE}:gauges")  # it has expired
+            await until(counting, 30)
+        await until(lambda: shown[1].counts or shown[2].counts, 30)
+    assert not await app.redis.exists(f"{QUEUE}:gauges")
 
 
 async def test_a_port_that_is_taken_is_no_failure(

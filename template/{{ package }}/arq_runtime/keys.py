@@ -20,6 +20,7 @@ WORKERS = ":workers"  # sorted set, worker id by when it was last seen
 WORKER = ":worker:"  # + worker id: what a worker says of itself, JSON
 CLAIM = ":claim:"  # + worker id: the worker's last claim, in case its answer was lost
 ENDS = ":ends:"  # + worker id: how it recorded what ended last, for the same reason
+GAUGES = ":gauges"  # the worker whose turn it is to count the queue's jobs
 OUTBOX = ":outbox"  # whose turn it is to move the outbox; + WAKE, a channel: a commit
 CRON = ":cron:"  # + name and time: a run of a cron job that has been enqueued
 CRONS = ":crons"  # hash, since when a cron job is known, and how its last run ended

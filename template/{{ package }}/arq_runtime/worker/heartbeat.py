@@ -8,7 +8,8 @@ from typing import Any
 
 from arq import ArqRedis
 
-from ..keys import FAILED, QUEUES, WORKER, WORKERS, hash_tag
+from ..keys import FAILED, GAUGES, PAUSED, QUEUES, WORKER, WORKERS, hash_tag
+from ..scripts import run_script, script
 
 
 async def record(
@@ -44,6 +45,28 @@ async def record(
         pipe.set(queue + WORKER + worker_id, json.dumps(about), px=keep_ms)
         # What others have left under these names is no outage.
         await pipe.execute(raise_on_error=False)
+
+
+async def count(
+    redis: ArqRedis, queue: str, worker_id: str, keep_ms: int
+) -> dict[str, float] | None:
+    """A queue's jobs by state, and for how many seconds the oldest queued one waits.
+
+    None where it is another worker's turn to count them: until it ends, or has not
+    counted for keep_ms milliseconds.
+    """
+    if not await redis.set(queue + GAUGES, worker_id, nx=True, px=keep_ms):
+        if await redis.get(queue + GAUGES) != worker_id.encode():
+            return None
+        await redis.pexpire(queue + GAUGES, keep_ms)
+    keys = [queue, queue + FAILED, queue + WORKERS, queue + PAUSED]
+    found = await run_script(
+        redis, script("workers", "stats"), keys, [queue + WORKER, 1000]
+    )
+    states = ("queued", "deferred", "in_progress", "failed")
+    counts = dict(zip(states, found[:4], strict=True))
+    oldest, now_ms = int(found[4]), found[6]
+    return counts | {"oldest": (now_ms - oldest) / 1000 if oldest else 0}
 
 
 async def forget(redis: ArqRedis, queue: str, worker_id: str, *keys: str) -> None:

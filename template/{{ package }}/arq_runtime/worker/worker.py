@@ -15,9 +15,10 @@ from typing import Any
 import click
 from arq.constants import health_check_key_suffix
 from arq.utils import to_unix_ms
+from redis.exceptions import ResponseError
 
 from ..connection import UNREACHABLE
-from ..keys import ENDS
+from ..keys import ENDS, GAUGES
 from . import heartbeat, logs
 from .loop import Loop
 from .outages import HopelessError
@@ -70,6 +71,7 @@ class Worker(Loop):
                 options["max_burst_jobs"] = max_jobs_per_process + more
         super().__init__(functions, **options)
         self._say_at = 0.0  # by the event loop's clock
+        self._counts: dict[str, float] | None = None
 
     # --- Cron and health
 
@@ -95,12 +97,23 @@ class Worker(Loop):
             await self._say()
         if self._last_health_check == last:
             return
-        self.observers.tell("beat", self.queue_name, self.leases.state.length)
+        await self._count_queue()
         usual_key = self.queue_name + health_check_key_suffix
         if self.health_check_key != usual_key:
             said = await self.pool.get(self.health_check_key)
             keep_ms = int((self.health_check_interval + 1) * 1000)
             await self.pool.set(usual_key, said or b"", px=keep_ms)
+
+    async def _count_queue(self) -> None:
+        """Have those who show it know how the queue does."""
+        if not self.observers.want("counted"):
+            return
+        keep_ms = int((self.health_check_interval + 1) * 2000)
+        with contextlib.suppress(ResponseError):  # of what others have left in Redis
+            self._counts = await heartbeat.count(
+                self.pool, self.queue_name, self.worker_id, keep_ms
+            )
+            self.observers.tell("counted", self.queue_name, self._counts)
 
     async def _say(self) -> None:
         self._say_at = self.loop.time() + min(SAY_S, self.health_check_interval)
@@ -208,7 +221,9 @@ class Worker(Loop):
                     self.leases.held.values(), self.runner.released
                 )
                 ends = self.queue_name + ENDS + self.worker_id
-                keys = self.health_check_key, ends, f"{ends}:large"
+                keys = [self.health_check_key, ends, f"{ends}:large"]
+                if self._counts is not None:
+                    keys.append(self.queue_name + GAUGES)  # it is another's turn
                 await heartbeat.forget(
                     self.pool, self.queue_name, self.worker_id, *keys
                 )

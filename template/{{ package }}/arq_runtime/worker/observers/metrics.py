@@ -20,7 +20,15 @@ JOBS = Counter(
 )
 DURATION = Histogram("arq_job_duration_seconds", "How long a try took", ["task"])
 RUNNING = Gauge("arq_jobs_running", "Jobs that run in this worker")
-QUEUED = Gauge("arq_jobs_queued", "Jobs in the queue, with the running ones", ["queue"])
+# Of these, one worker of a queue shows what Redis has: a sum counts no job twice.
+QUEUE = Gauge(
+    "arq_queue_jobs",
+    "Jobs by state: queued (they are due), deferred, in_progress, failed",
+    ["queue", "state"],
+)
+OLDEST = Gauge(
+    "arq_queue_oldest_seconds", "How long the oldest queued job has waited", ["queue"]
+)
 
 
 class Metrics(Observer):
@@ -53,6 +61,12 @@ class Metrics(Observer):
         JOBS.labels(name, outcome).inc()
         DURATION.labels(name).observe(seconds)
 
-    def beat(self, queue: str, length: int) -> None:
-        """How long the queue is."""
-        QUEUED.labels(queue).set(length)
+    def counted(self, queue: str, counts: dict[str, float] | None) -> None:
+        """Show the queue's jobs, unless another worker does."""
+        QUEUE.clear()
+        OLDEST.clear()
+        if counts is not None:
+            counts = {**counts}
+            OLDEST.labels(queue).set(counts.pop("oldest"))
+            for state, number in counts.items():
+                QUEUE.labels(queue, state).set(number)

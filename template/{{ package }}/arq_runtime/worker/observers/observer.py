@@ -33,8 +33,8 @@ class Observer:
     def ended(self, job: ClaimedJob, outcome: str, seconds: float) -> None:
         """The end of a try is recorded: complete, retried, failed, timeout, ..."""
 
-    def beat(self, queue: str, length: int) -> None:
-        """How many jobs are in the queue; with each heartbeat."""
+    def counted(self, queue: str, counts: dict[str, float] | None) -> None:
+        """The queue's jobs, see heartbeat.count; None where another worker has them."""
 
 
 class Observers:
@@ -50,6 +50,10 @@ class Observers:
             for name, method in vars(Observer).items()
             if not name.startswith("_")
         }
+
+    def want(self, name: str) -> bool:
+        """Does any of them have this method?"""
+        return bool(self._methods[name])
 
     def tell(self, name: str, *args: Any) -> list[Any]:
         """Call this method of all that have it; returns what is not None."""

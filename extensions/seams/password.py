@@ -1,4 +1,4 @@
-""".env, .env.example: the password of the jobs page."""
+""".env, .env.example: the password of the jobs page, and what else it can be told."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from seams.env import Text, block
 COMMENT = (
     "# Password of the jobs page at /arq/, with any user name; without one, no page\n"
 )
-COMMENTED_OUT = f"{COMMENT}# ARQ_PAGE_PASSWORD=at-least-16-characters"
+COMMENTED_OUT = f"""{COMMENT}# ARQ_PAGE_PASSWORD=at-least-16-characters
+# ARQ_PAGE_READER_PASSWORD=at-least-16-characters  # to look, but not act
+# ARQ_LOG_URL=https://logs.example.com/?q={{job_id}}  # a link to a job's log"""
 
 
 def lines(options: Options) -> str:

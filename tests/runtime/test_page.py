@@ -1,6 +1,7 @@
 """The jobs page over HTTP: who is let in, and what is served."""
 
 import base64
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ import pytest
 import redis
 from fastapi import Depends, Header, HTTPException
 from kit import QUEUE, App
-from page_site import NOW, PASSWORD, Answer, Site, keep_failed, served
+from page_site import NOW, PASSWORD, Answer, Site, keep_failed, put, served
+from pydantic import SecretStr
 from support import free_port
 
 
@@ -131,6 +133,122 @@ def test_a_dependency_of_ones_own_and_hidden_arguments(
             assert site.ask(f"/arq/api/{path}").status == 404
             answer = site.ask(f"/arq/api/{path}", X_Admin="yes")
             assert b"secret" not in answer.body and b"hidden" in answer.body
+
+
+def who(x_admin: str = Header("")) -> str:
+    if not x_admin:
+        raise HTTPException(404)
+    return x_admin
+
+
+def is_reader(x_admin: str = Header("")) -> bool:
+    return x_admin == "eve"
+
+
+def test_who_acts_is_in_the_log_and_readers_cannot(
+    db: redis.Redis, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for name in ("one", "two", "three"):
+        keep_failed(db, name, "mend", NOW)
+    options: Any = {"dependencies": [Depends(who)], "readonly": Depends(is_reader)}
+    path = f"/arq/api/retry?queue={QUEUE}&id="
+    with served(App(redis_url), password="", **options) as site:
+        refused = site.ask(f"{path}one", "POST", X_Admin="eve")
+        assert refused.status == 403 and "You may look" in refused.body.decode()
+        assert not site.ask("/arq/api/queues", X_Admin="eve").json["may_act"]
+        assert site.ask(f"{path}one", "POST", X_Admin="ada").json["done"]
+    assert f"{QUEUE}: retry one, by ada" in caplog.text
+    reader = SecretStr("r" * 16)
+    with served(App(redis_url), reader_password=reader) as site:
+        assert site.ask("/arq/api/queues", password="r" * 16).status == 200
+        for action in ("pause", "undo", "all/discard-all", "discard", "nonsense"):
+            answer = site.ask(
+                f"/arq/api/{action}?queue={QUEUE}", "POST", password="r" * 16
+            )
+            assert answer.status in (403, 422), action
+        assert site.ask(f"{path}two", "POST").json["done"]
+    assert f"{QUEUE}: retry two, by me" in caplog.text
+    errors: Any = db.lrange("arq:errors:two", 0, -1)
+    assert json.loads(errors[0])["retried_by"] == "me"
+    assert db.zcard(f"{QUEUE}:failed") == 1
+
+
+def test_many_are_acted_on_as_asked_or_not_at_all(site: Site, db: redis.Redis) -> None:
+    for name, task in (("a", "mend"), ("b", "mend"), ("c", "fail")):
+        keep_failed(db, name, task, NOW - 1000)
+    about = {"queue": QUEUE, "task": "mend"}
+    asked = site.api("count", state="failed", **about).json
+    assert asked["count"] == 2
+    keep_failed(db, "later", "mend", asked["until"] + 1000)
+    until = str(asked["until"])
+    wrong = site.api("all/discard-all", "POST", expected="3", until=until, **about)
+    assert wrong.status == 409 and db.zcard(f"{QUEUE}:failed") == 4
+    assert site.api("all/purge", "POST", expected="2", **about).status == 422
+    done = site.api("all/discard-all", "POST", expected="2", until=until, **about).json
+    assert done["done"] == 2
+    assert db.zrange(f"{QUEUE}:failed", 0, -1) == ["c", "later"]
+    assert site.api("undo", "POST", queue=QUEUE, batch=done["batch"]).json["done"] == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("GET", path) for path in ("jobs?state=failed", "job?id=one", "groups?")),
+        *(("GET", path) for path in ("count?state=failed",)),
+        *(("POST", path) for path in ("pause?", "resume?", "retry?id=one")),
+        ("POST", "all/retry-all?expected=0"),
+    ],
+)
+def test_queues_that_do_not_exist(
+    site: Site, db: redis.Redis, method: str, path: str
+) -> None:
+    answer = site.ask(f"/arq/api/{path}&queue={QUEUE}s", method)
+    assert answer.status == 404
+    text = f"There is no queue '{QUEUE}s'; did you mean '{QUEUE}'?"
+    assert answer.json["detail"] == text
+    assert db.keys("*") == []
+
+
+def test_tasks_that_do_not_exist_and_jobs_of_other_queues(
+    site: Site, db: redis.Redis
+) -> None:
+    keep_failed(db, "one", "mend", NOW)
+    db.zadd("slow", {"x": 1})
+    assert site.api("job", queue=QUEUE, id="one").status == 200
+    assert site.api("job", queue="slow", id="one").status == 404
+    for path in ("jobs", "count"):
+        answer = site.api(path, queue=QUEUE, state="failed", task="mand")
+        assert answer.status == 404 and "no task 'mand'" in answer.json["detail"]
+
+
+def test_what_has_not_changed_is_not_sent_again(site: Site, db: redis.Redis) -> None:
+    for i in range(100):
+        keep_failed(db, f"job-{i}", "mend", NOW + i)
+    path = f"/arq/api/jobs?queue={QUEUE}&state=failed"
+    plain = site.ask(path)
+    packed = site.ask(path, Accept_Encoding="gzip")
+    assert gzip.decompress(packed.body) == plain.body
+    assert len(packed.body) < len(plain.body) / 4
+    tag = plain.headers["etag"]
+    same = site.ask(path, If_None_Match=tag)
+    assert (same.status, same.body) == (304, b"")
+    assert sum(len(f"{k}: {v}") + 2 for k, v in same.headers.items()) < 300
+    keep_failed(db, "another", "mend", NOW + 1000)
+    assert site.ask(path, If_None_Match=tag).status == 200
+    script = site.ask("/arq/page.js")
+    assert site.ask("/arq/page.js", If_None_Match=script.headers["etag"]).status == 304
+
+
+def test_large_arguments_do_not_hold_up_the_app(site: Site, db: redis.Redis) -> None:
+    for i in range(50):
+        put(db, f"large-{i}", "mend", "x" * 1_000_000, due=2**42 + i)
+    answer = site.api("jobs", queue=QUEUE, state="deferred")
+    assert len(answer.body) < 50_000
+    assert [job["task"] for job in answer.json["jobs"]] == ["mend"] * 50
+    assert "1,000,0" in answer.json["jobs"][0]["arguments"]
+    whole = site.api("job", queue=QUEUE, id="large-0").json
+    assert whole["arguments"].startswith('"xxx')
 
 
 def test_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

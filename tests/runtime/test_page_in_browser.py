@@ -1,93 +1,25 @@
 """The jobs page in a real browser."""
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from kit import QUEUE, App
-from page_site import NOW, PASSWORD, TASKS, Site, keep_failed, put, served
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from support import CHROMIUM_OPTIONS, wait_for
+from browsing import leave, page_in, press, row
+from kit import QUEUE
+from page_site import NOW, Site, keep_failed, put
+from playwright.sync_api import Browser, Page, expect
+from support import wait_for
 
 pytestmark = pytest.mark.slow
-
-CHROMIUM = shutil.which("chromium")
-
-
-@pytest.fixture(scope="module")
-def running(database_url: str) -> Iterator[Site]:
-    """The page and a worker."""
-    with served(App(database_url), *TASKS) as site:
-        yield site
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(database_url, decode_responses=True) as client:
-        client.flushdb()
-        yield client
-
-
-@pytest.fixture
-def app(running: Site, db: redis.Redis) -> Site:
-    """They have no jobs yet."""
-    return running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium here")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=CHROMIUM_OPTIONS
-        )
-        yield started
-        started.close()
-
-
-@contextmanager
-def page_in(browser: Browser, **options: Any) -> Iterator[Page]:
-    """A page that reports an error in its script, or what its policy has refused."""
-    credentials = {"username": "me", "password": PASSWORD}
-    context = browser.new_context(
-        **{"http_credentials": credentials, "locale": "en-GB", **options}
-    )
-    context.set_default_timeout(30_000)
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda said: errors.append(said.text) if "Policy" in said.text else None,
-    )
-    yield page
-    context.close()
-    assert errors == []
-
-
-@pytest.fixture
-def page(browser: Browser, app: Site) -> Iterator[Page]:
-    with page_in(browser) as opened:
-        yield opened
-
-
-expect.set_options(timeout=20_000)
-
-
-def row(page: Page, job_id: str) -> Any:
-    return page.locator("#jobs tr").filter(has=page.get_by_role("link", name=job_id))
+pytest_plugins = ["browsing"]
 
 
 def test_a_job_fails_is_retried_and_completes(
-    page: Page, app: Site, db: redis.Redis, tmp_path: Path
+    page: Page, site: Site, db: redis.Redis, tmp_path: Path
 ) -> None:
-    page.goto(f"{app.url}/arq/")
+    page.goto(f"{site.url}/arq/")
     expect(page.locator("#live-text")).to_have_text("live")
     expect(page.locator("#none")).to_be_visible()
     it = tmp_path / "it"
@@ -95,7 +27,7 @@ def test_a_job_fails_is_retried_and_completes(
     expect(row(page, "one")).to_contain_text(f"FileNotFoundError: no {it}")
     expect(page.locator("[data-state=failed] .number")).to_have_text("1")
     expect(page.locator("#workers")).to_contain_text("0 of 10")
-    expect(page.locator("#cron")).to_contain_text("nightlyin ")
+    expect(page.locator("#cron")).to_contain_text("nightlynext in ")
 
     page.get_by_role("link", name="one").focus()
     page.keyboard.press("Enter")
@@ -108,19 +40,19 @@ def test_a_job_fails_is_retried_and_completes(
 
     it.touch()
     row(page, "one").get_by_role("button", name="Retry").click()
-    expect(page.locator("#toast")).to_have_text("Queued again.")
+    expect(page.locator("#toast-text")).to_have_text("Queued again.")
     page.get_by_role("link", name="Complete").click()
     expect(row(page, "one")).to_contain_text("it is there")
     expect(page.locator("[data-state=failed] .number")).to_have_text("0")
 
 
-def test_filter_and_pages(page: Page, app: Site, db: redis.Redis) -> None:
+def test_filter_and_pages(page: Page, site: Site, db: redis.Redis) -> None:
     for i in range(60):
         keep_failed(db, f"mend-{i}", "mend", NOW + i)
     keep_failed(db, "other", "fail", NOW + 5000)
-    page.goto(f"{app.url}/arq/")
+    page.goto(f"{site.url}/arq/")
     expect(row(page, "other")).to_be_visible()
-    page.get_by_label("Task").fill("mend")
+    page.get_by_label("Search").fill("task:mend")
     page.keyboard.press("Enter")
     expect(row(page, "other")).to_be_hidden()
     expect(page.locator("#jobs tr")).to_have_count(50)
@@ -132,11 +64,11 @@ def test_filter_and_pages(page: Page, app: Site, db: redis.Redis) -> None:
     page.go_back()
     page.go_back()
     expect(row(page, "other")).to_be_visible()
-    expect(page.get_by_label("Task")).to_have_value("")
+    expect(page.get_by_label("Search")).to_have_value("")
 
 
-def test_pause_and_resume(page: Page, app: Site, db: redis.Redis) -> None:
-    page.goto(f"{app.url}/arq/#state=queued")
+def test_pause_and_resume(page: Page, site: Site, db: redis.Redis) -> None:
+    page.goto(f"{site.url}/arq/#state=queued")
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#paused")).to_be_visible()
     assert db.exists(f"{QUEUE}:paused") == 1
@@ -147,27 +79,28 @@ def test_pause_and_resume(page: Page, app: Site, db: redis.Redis) -> None:
     wait_for(lambda: db.exists("arq:result:one") == 1, 20)
 
 
-def test_discard_one_and_all(page: Page, app: Site, db: redis.Redis) -> None:
+def test_discard_one_and_all(page: Page, site: Site, db: redis.Redis) -> None:
     for name in ("one", "two", "three"):
         keep_failed(db, name, "mend", NOW)
-    page.goto(f"{app.url}/arq/")
+    page.goto(f"{site.url}/arq/")
     row(page, "one").get_by_role("button", name="Discard").click()
+    expect(page.locator("#toast-text")).to_have_text("Discarded.")
+    leave(page)
     expect(row(page, "one")).to_be_hidden()
     assert db.zrange(f"{QUEUE}:failed", 0, -1) == ["three", "two"]
-    page.once("dialog", lambda asked: asked.dismiss())
-    page.get_by_role("button", name="Discard all").click()
+    press(page, "Discard all", None)
     assert db.zcard(f"{QUEUE}:failed") == 2
-    page.once("dialog", lambda asked: asked.accept())
-    page.get_by_role("button", name="Discard all").click()
-    expect(page.locator("#toast")).to_have_text("2 jobs discarded.")
+    press(page, "Discard all")
+    expect(page.locator("#toast-text")).to_have_text("2 jobs discarded.")
     assert db.keys("arq:failed:*") == []
 
 
-def test_progress_abort_and_run_now(page: Page, app: Site, db: redis.Redis) -> None:
+def test_progress_abort_and_run_now(page: Page, site: Site, db: redis.Redis) -> None:
     put(db, "long", "resize")
-    page.goto(f"{app.url}/arq/#state=in_progress")
+    page.goto(f"{site.url}/arq/#state=in_progress")
     expect(row(page, "long")).to_contain_text("40 % resizing <b>")
     row(page, "long").get_by_role("button", name="Abort").click()
+    leave(page)
     expect(row(page, "long")).to_be_hidden()
     put(db, "later", "mend", __file__, due=2**42)
     page.get_by_role("link", name="Deferred").click()
@@ -181,7 +114,7 @@ NASTY = (
 ARABIC = "\u202e\u0645\u0631\u062d\u0628\u0627"
 
 
-def test_whatever_is_in_a_job_is_text(page: Page, app: Site, db: redis.Redis) -> None:
+def test_whatever_is_in_a_job_is_text(page: Page, site: Site, db: redis.Redis) -> None:
     keep_failed(db, NASTY, NASTY, NOW, error=NASTY, traceback=NASTY, reason=NASTY)
     error = {"try": 1, "at": 5, "error": NASTY}
     db.rpush(f"arq:errors:{NASTY}", json.dumps(error))
@@ -191,7 +124,7 @@ def test_whatever_is_in_a_job_is_text(page: Page, app: Site, db: redis.Redis) ->
     wait_for(lambda: db.zcard(f"{QUEUE}:failed") == 4, 20)
     db.zadd(f"{QUEUE}:{'<b>'}", {"x": 1})
     db.zadd("arq:queues", {f"{QUEUE}:<b>": 1})
-    page.goto(f"{app.url}/arq/")
+    page.goto(f"{site.url}/arq/")
     expect(page.locator("#jobs tr")).to_have_count(4)
     expect(row(page, "nasty")).to_contain_text(f"ValueError: {NASTY}")
     expect(row(page, "arabic")).to_contain_text(ARABIC)
@@ -210,11 +143,11 @@ def test_whatever_is_in_a_job_is_text(page: Page, app: Site, db: redis.Redis) ->
     assert page.title() == "Jobs"
 
 
-def test_no_refresh_while_hidden(page: Page, app: Site) -> None:
+def test_no_refresh_while_hidden(page: Page, site: Site) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.clock.install()
-    page.goto(f"{app.url}/arq/")
+    page.goto(f"{site.url}/arq/")
     expect(page.locator("#live-text")).to_have_text("live")
 
     def becomes(hidden: str) -> None:
@@ -238,7 +171,7 @@ def test_no_refresh_while_hidden(page: Page, app: Site) -> None:
     expect(page.locator("#live-text")).to_have_text("live")
 
 
-def test_ten_thousand_failed_jobs(page: Page, app: Site, db: redis.Redis) -> None:
+def test_ten_thousand_failed_jobs(page: Page, site: Site, db: redis.Redis) -> None:
     with db.pipeline(transaction=False) as pipe:
         for i in range(10_000):
             keep_failed(pipe, f"job-{i}", "mend", NOW + i)
@@ -250,37 +183,37 @@ def test_ten_thousand_failed_jobs(page: Page, app: Site, db: redis.Redis) -> Non
 
     before = commands()
     for offset in ("0", "9950"):
-        answer = app.api("jobs", queue=QUEUE, state="failed", offset=offset)
+        answer = site.api("jobs", queue=QUEUE, state="failed", offset=offset)
         assert len(answer.json["jobs"]) == 50
         assert len(answer.body) < 50_000
     # one for each job that is passed over, all in one script
     assert commands() - before < 12_000
     before = commands()
-    assert len(app.api("queues").body) < 10_000
+    assert len(site.api("queues").body) < 10_000
     assert commands() - before < 100
-    page.goto(f"{app.url}/arq/")
+    page.goto(f"{site.url}/arq/")
     expect(page.locator("[data-state=failed] .number")).to_have_text("10,000")
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#paused")).to_be_visible()
-    page.once("dialog", lambda asked: asked.accept())
-    page.get_by_role("button", name="Retry all").click()
-    expect(page.locator("#toast")).to_have_text("10,000 jobs queued again.")
+    press(page, "Retry all")
+    expect(page.locator("#toast-text")).to_have_text("10,000 jobs queued again.")
     assert db.zcard(QUEUE) == 10_000
     db.delete(QUEUE)
 
 
-def test_behind_a_path_prefix(browser: Browser, app: Site, db: redis.Redis) -> None:
+def test_behind_a_path_prefix(browser: Browser, site: Site, db: redis.Redis) -> None:
     keep_failed(db, "one", "mend", NOW)
     with page_in(browser) as page:
-        page.goto(f"{app.url}/shop/arq")
+        page.goto(f"{site.url}/shop/arq")
         row(page, "one").get_by_role("button", name="Discard").click()
+        leave(page)
         expect(row(page, "one")).to_be_hidden()
-        assert page.url.startswith(f"{app.url}/shop/arq/#")
+        assert page.url.startswith(f"{site.url}/shop/arq/#")
 
 
-def test_nobody_is_let_in_with_another_password(browser: Browser, app: Site) -> None:
+def test_nobody_is_let_in_with_another_password(browser: Browser, site: Site) -> None:
     wrong = {"username": "me", "password": "wrong"}
     with page_in(browser, http_credentials=wrong) as page:
-        response = page.goto(f"{app.url}/arq/")
+        response = page.goto(f"{site.url}/arq/")
         assert response and response.status == 401
         assert "Jobs" not in page.content()

@@ -206,7 +206,7 @@ def add_failed_command(
         project.act_on_all(
             verb,
             name.capitalize(),
-            partial(operations.failed_ids, queue=queue),
+            ("failed",),
             partial(all_of_them, operations, queue=queue, by=by),
             Bulk(which, queue, as_json=as_json, age=timedelta(0), **asked),
         )
@@ -287,7 +287,7 @@ def purge(
     project.act_on_all(
         "purged",
         "Purge",
-        partial(operations.waiting_ids, queue=queue),
+        ("queued", "deferred"),
         partial(operations.purge, queue=queue, by=who(), progress=show),
         Bulk(which, queue, as_json=as_json, age=older_than, **asked),
         typed=True,
@@ -319,13 +319,11 @@ def abort(
     if job_ids:
         return project.act("aborted", action, job_ids, queue, as_json)
 
-    async def find(which: Which) -> list[bytes]:
-        operations = project.operations
-        running = await operations.running_ids(which, queue=queue)
-        return running + await operations.waiting_ids(which, queue=queue)
+    states: tuple[State, ...] = ("in_progress", "queued", "deferred")
 
     async def work(which: Which) -> int:
-        ids, done = await find(which), 0
+        ids = await project.operations.job_ids(states, which, queue=queue)
+        done = 0
         for start in range(0, len(ids), 20):
             aborts = [
                 action(shown_id(job_id), queue=queue)
@@ -335,7 +333,7 @@ def abort(
         return done
 
     bulk = Bulk(which, queue, as_json=as_json, **asked)
-    project.act_on_all("aborted", "Abort", find, work, bulk)
+    project.act_on_all("aborted", "Abort", states, work, bulk)
 
 
 @command.command("run-now")

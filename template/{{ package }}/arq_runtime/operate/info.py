@@ -60,7 +60,7 @@ class JobInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerInfo:
-    """A worker, as it described itself within the last half minute or so."""
+    """A worker, as it described itself within the last minute or so."""
 
     id: str
     host: str

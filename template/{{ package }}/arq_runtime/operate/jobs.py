@@ -167,7 +167,7 @@ class Operations(Looking):
                     told_at = time.monotonic() + 1
                 if found.looked_at == 0 or found.place >= found.total:
                     break
-        _log("purge", it, f"{count} jobs", by)
+        self.log("purge", it.name, f"{count} jobs", by)
         return count
 
     async def pause_queue(self, queue: str | None = None, *, by: str = "") -> None:
@@ -178,14 +178,18 @@ class Operations(Looking):
         """
         it = self._queue(queue)
         await it.server.call(ArqRedis.set, it.name + PAUSED, timestamp_ms())
-        _log("pause", it, "", by)
+        self.log("pause", it.name, "", by)
 
     async def resume_queue(self, queue: str | None = None, *, by: str = "") -> None:
         """Let workers go on with the queue, at once."""
         it = self._queue(queue)
         await it.server.call(ArqRedis.delete, it.name + PAUSED)
         await it.server.call(ArqRedis.execute_command, "RPUSH", it.name + WAKE, "", "")
-        _log("resume", it, "", by)
+        self.log("resume", it.name, "", by)
+
+    def log(self, action: str, queue: str, what: str, by: str) -> None:
+        """Note in the log who has done what."""
+        logger.info("%s: %s %s, by %s", queue, action, what, by or "code")
 
     async def _act_on(
         self,
@@ -198,7 +202,7 @@ class Operations(Looking):
         queue = self._queue(name)
         for stored in stored_ids(with_tag_of(queue.name, job_id)):
             if await self._act(action, queue, [stored], by, batch):
-                _log(action, queue, job_id, by)
+                self.log(action, queue.name, job_id, by)
                 return True
         return False
 
@@ -210,7 +214,7 @@ class Operations(Looking):
         by: str,
         batch: str = "",
     ) -> int:
-        ids = await self.failed_ids(which, queue=name)
+        ids = await self.job_ids(("failed",), which, queue=name)
         return await self._act_on_all(action, self._queue(name), ids, by, batch)
 
     async def _act_on_all(
@@ -220,7 +224,7 @@ class Operations(Looking):
         for start in range(0, len(ids), _STEP):
             some = ids[start : start + _STEP]
             count += await self._act(action, queue, some, by, batch)
-        _log(action, queue, f"{count} jobs", by)
+        self.log(action, queue.name, f"{count} jobs", by)
         return count
 
     async def _act(
@@ -238,7 +242,3 @@ class Operations(Looking):
             [action, EXPIRES_MS, _KEEP_DISCARDED_MS, _MOST_DISCARDED, by, batch, *ids],
         )
         return count
-
-
-def _log(action: str, queue: Queue, what: str, by: str) -> None:
-    logger.info("%s: %s %s, by %s", queue.name, action, what, by or "code")

@@ -294,33 +294,28 @@ class Looking:
                 )
         return sorted(groups.values(), key=lambda group: -group.count)
 
-    async def failed_ids(
-        self, which: Which, *, queue: str | None = None
-    ) -> list[bytes]:
-        """The ids of the failed jobs that fit, the oldest first."""
-        return await self._ids(("oldest",), which, queue)
-
-    async def waiting_ids(
-        self, which: Which, *, queue: str | None = None
-    ) -> list[bytes]:
-        """The ids of the queued and deferred jobs that fit."""
-        return await self._ids(("queued", "deferred"), which, queue)
-
-    async def running_ids(
-        self, which: Which, *, queue: str | None = None
-    ) -> list[bytes]:
-        """The ids of the running jobs that fit."""
-        return await self._ids(("in_progress",), which, queue)
-
-    async def _ids(
+    async def count_jobs(
         self,
-        states: Sequence[State | Literal["oldest"]],
-        which: Which,
-        queue: str | None,
+        states: Sequence[State],
+        which: Which = ALL,
+        *,
+        queue: str | None = None,
+    ) -> int:
+        """How many jobs in these states fit."""
+        return len(await self.job_ids(states, which, queue=queue))
+
+    async def job_ids(
+        self,
+        states: Sequence[State],
+        which: Which = ALL,
+        *,
+        queue: str | None = None,
     ) -> list[bytes]:
+        """The ids of those that fit; of failed ones, the oldest first."""
         it, ids = self._queue(queue), list[bytes]()
         for state in states:
-            async for step in steps(it, state, which, 0):
+            order: State | Literal["oldest"] = "oldest" if state == "failed" else state
+            async for step in steps(it, order, which, 0):
                 ids += step.ids
         return ids
 

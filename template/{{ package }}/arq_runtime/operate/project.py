@@ -14,7 +14,7 @@ import click
 from redis.exceptions import RedisError
 
 from .asked import confirm, since
-from .info import Which, trouble
+from .info import State, Which, trouble
 from .jobs import Operations
 from .look import UnknownNameError
 from .shown import plain, print_json
@@ -91,7 +91,7 @@ class Project:
         self,
         verb: str,
         question: str,
-        find: Callable[[Which], Coroutine[Any, Any, list[bytes]]],
+        states: tuple[State, ...],
         action: Callable[..., Coroutine[Any, Any, int]],
         bulk: "Bulk",
         *,
@@ -99,14 +99,15 @@ class Project:
     ) -> None:
         """Ask, act on all that fit by then, and exit."""
 
-        async def count() -> tuple[int, Which]:
+        async def find() -> tuple[int, Which]:
             which = bulk.which
             if bulk.age is not None:
                 until = await self.operations.time(bulk.queue) - bulk.age
                 which = replace(which, until=until)
-            return len(await find(which)), which
+            count = self.operations.count_jobs
+            return await count(states, which, queue=bulk.queue), which
 
-        number, which = self.run(count, bulk.queue, bulk.which.task)
+        number, which = self.run(find, bulk.queue, bulk.which.task)
         if bulk.dry_run:
             return finish(f"would have {verb}", number, 0, bulk.as_json)
         jobs = "job" if number == 1 else "jobs"

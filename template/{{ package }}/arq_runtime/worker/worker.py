@@ -122,7 +122,8 @@ class Worker(Loop):
             self.queue_name,
             self._about(),
             now_ms=self.leases.now_ms(),
-            keep_ms=int((self.health_check_interval + 1) * 2000),
+            # longer than it may be silent: one that was killed is seen to be gone
+            keep_ms=max(int((self.health_check_interval + 1) * 2000), 60_000),
             keep_queue_ms=self.expires_extra_ms,
             keep_failed_s=self.keep_failed_s,
         )

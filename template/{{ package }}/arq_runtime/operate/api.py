@@ -1,0 +1,278 @@
+"""What the jobs page's script asks for, and acts by."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime
+from secrets import token_hex
+from typing import Annotated, Any, Literal
+
+from arq.utils import ms_to_datetime
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi.responses import Response
+from redis.exceptions import RedisError
+
+from ..client.status import Lookup
+from .access import actor, may_act, name_of, same_origin
+from .info import JobInfo, State, Which, trouble
+from .jobs import Operations
+from .look import UnknownNameError
+from .served import json_answer
+
+_One = Literal["retry", "discard", "undiscard", "run-now", "abort"]
+_Many = Literal["retry-all", "discard-all", "purge"]
+_PAGE_SIZE = 50
+# Of all that is shown of a job, so many characters; of a row of a list, fewer.
+_WHOLE, _ROW = 100_000, 200
+
+
+async def _has_redis() -> AsyncIterator[None]:
+    """Turn an error of Redis, or a name that is not known, into one line."""
+    try:
+        yield
+    except (RedisError, OSError) as exc:
+        raise HTTPException(503, trouble(exc)) from exc
+    except UnknownNameError as exc:
+        raise HTTPException(404, str(exc)) from exc
+
+
+def _time(milliseconds: int) -> datetime | None:
+    return ms_to_datetime(milliseconds) if milliseconds else None
+
+
+_Ms = Annotated[int, Query(ge=0, lt=1 << 43)]
+
+
+def _which(
+    task: str = "",
+    text: str = "",
+    error: str = "",
+    group: str = "",
+    since: _Ms = 0,
+    until: _Ms = 0,
+) -> Which:
+    return Which(
+        task=task,
+        text=text,
+        error=error,
+        group=group,
+        since=_time(since),
+        until=_time(until),
+    )
+
+
+_Wanted = Annotated[Which, Depends(_which)]
+
+
+class Api:
+    """What the page's script asks for, and acts by.
+
+    Args:
+        operations: What is shown, and done.
+        lookup: What aborts jobs.
+        show_arguments: Whether arguments and results are shown.
+        log_url: Where a job's log is, with {job_id} in it.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        lookup: Lookup,
+        show_arguments: bool,
+        log_url: str,
+    ) -> None:
+        self._operations = operations
+        self._lookup = lookup
+        self._show_arguments = show_arguments
+        self._log_url = log_url
+
+    def router(self) -> APIRouter:
+        router = APIRouter(dependencies=[Depends(same_origin), Depends(_has_redis)])
+        router.add_api_route("/queues", self.queues)
+        router.add_api_route("/jobs", self.jobs)
+        router.add_api_route("/job", self.job)
+        router.add_api_route("/groups", self.groups)
+        router.add_api_route("/count", self.count)
+        acting: dict[str, Any] = {"methods": ["POST"], "dependencies": [Depends(actor)]}
+        router.add_api_route("/pause", self.pause, **acting)
+        router.add_api_route("/resume", self.resume, **acting)
+        router.add_api_route("/undo", self.undo, **acting)
+        router.add_api_route("/all/{action}", self.act_on_all, **acting)
+        router.add_api_route("/{action}", self.act, **acting)
+        return router
+
+    # --- Looking
+
+    async def queues(self, request: Request) -> Response:
+        names = await self._operations.list_queues()
+        stats = await asyncio.gather(*map(self._operations.queue_stats, names))
+        content = {
+            "queues": [{**vars(one), "oldest": None} for one in stats],
+            "default": self._operations.default_queue,
+            "may_act": may_act(request),
+            "log_url": self._log_url,
+        }
+        return json_answer(request, content)
+
+    async def jobs(
+        self,
+        request: Request,
+        queue: str,
+        which: _Wanted,
+        state: State | Literal["all"],
+        offset: Annotated[int, Query(ge=0)] = 0,
+        start: str = "",
+    ) -> Response:
+        await self._operations.check_queue(queue)
+        try:
+            found = await self._operations.find_jobs(
+                None if state == "all" else state,
+                which=which,
+                limit=_PAGE_SIZE,
+                offset=offset,
+                start=start,
+                brief=True,
+                queue=queue,
+            )
+        except ValueError as exc:
+            raise HTTPException(422, str(exc)) from exc
+        if not found.jobs:
+            await self._operations.check_task(which.task, queue)
+        rows = [self._texts(job, _ROW) for job in found.jobs]
+        content = {**vars(found), "jobs": rows, "size": _PAGE_SIZE}
+        return json_answer(request, content)
+
+    async def job(self, request: Request, queue: str, id: str) -> Response:
+        await self._operations.check_queue(queue)
+        job = await self._operations.get_job(id, queue=queue)
+        if job is None:
+            raise HTTPException(
+                404, "There is no such job in this queue, or no longer."
+            )
+        # Text of large arguments takes its time, and the event loop is the app's.
+        return json_answer(request, await asyncio.to_thread(self._texts, job, _WHOLE))
+
+    async def groups(self, request: Request, queue: str, which: _Wanted) -> Response:
+        await self._operations.check_queue(queue)
+        groups = await self._operations.error_groups(which, queue=queue)
+        if not groups:
+            await self._operations.check_task(which.task, queue)
+        return json_answer(request, {"groups": groups[:200], "more": len(groups) > 200})
+
+    async def count(
+        self, request: Request, queue: str, which: _Wanted, state: State
+    ) -> Response:
+        """How many there are now, and when that is: what an action is to be about."""
+        await self._operations.check_queue(queue)
+        until = await self._operations.time(queue)
+        if state != "deferred":
+            which = replace(which, until=until)
+        count = await self._operations.count_jobs((state,), which, queue=queue)
+        if not count:
+            await self._operations.check_task(which.task, queue)
+        return json_answer(request, {"count": count, "until": until})
+
+    # --- Acting
+
+    async def act(
+        self, action: _One, request: Request, queue: str, id: str
+    ) -> Response:
+        await self._operations.check_queue(queue)
+        operations, by, batch = self._operations, name_of(request), token_hex(8)
+        done = False
+        match action:
+            case "retry":
+                done = await operations.retry_job(id, queue=queue, by=by)
+            case "discard":
+                done = await operations.discard_job(id, queue=queue, by=by, batch=batch)
+            case "undiscard":
+                done = await operations.undiscard_job(id, queue=queue, by=by)
+            case "run-now":
+                done = await operations.run_now(id, queue=queue, by=by)
+            case "abort":
+                operations.log("abort", queue, id, by)
+                done = await self._lookup.abort_job(id, queue, timeout=3)
+        content = {"done": done, "batch": batch, "state": ""}
+        if not done:
+            job = await operations.get_job(id, queue=queue)
+            content["state"] = job.state if job else "gone"
+        return json_answer(request, content)
+
+    async def act_on_all(
+        self,
+        action: _Many,
+        request: Request,
+        queue: str,
+        which: _Wanted,
+        expected: int,
+        state: Literal["failed", "queued", "deferred"] = "failed",
+    ) -> Response:
+        """Act on all that fit, if they are as many as the visitor was told.
+
+        Raises:
+            HTTPException: 409 when they are not; 422, jobs in this state cannot.
+        """
+        await self._operations.check_queue(queue)
+        if (action == "purge") == (state == "failed"):
+            raise HTTPException(422, f"{action} is not for {state} jobs")
+        operations, by, batch = self._operations, name_of(request), token_hex(8)
+        count = await operations.count_jobs((state,), which, queue=queue)
+        # of waiting ones, some may have begun meanwhile
+        if count > expected or (count < expected and state == "failed"):
+            text = f"Nothing was changed: they are {count:,} now, not {expected:,}."
+            raise HTTPException(409, text)
+        if action == "retry-all":
+            done = await operations.retry_failed(which=which, queue=queue, by=by)
+        elif action == "discard-all":
+            done = await operations.discard_failed(
+                which=which, queue=queue, by=by, batch=batch
+            )
+        else:
+            done = await operations.purge(which, state=state, queue=queue, by=by)
+        return json_answer(request, {"done": done, "batch": batch})
+
+    async def undo(self, request: Request, queue: str, batch: str) -> Response:
+        by = name_of(request)
+        done = await self._operations.undiscard_jobs(batch, queue=queue, by=by)
+        return json_answer(request, {"done": done})
+
+    async def pause(self, request: Request, queue: str) -> Response:
+        await self._operations.check_queue(queue)
+        await self._operations.pause_queue(queue, by=name_of(request))
+        return json_answer(request, {"done": True})
+
+    async def resume(self, request: Request, queue: str) -> Response:
+        await self._operations.check_queue(queue)
+        await self._operations.resume_queue(queue, by=name_of(request))
+        return json_answer(request, {"done": True})
+
+    def _texts(self, job: JobInfo, size: int) -> dict[str, Any]:
+        """A job as the page shows it: arguments and result as text, not too long."""
+        arguments = [_text(value) for value in job.args]
+        arguments += [f"{name} = {_text(value)}" for name, value in job.kwargs.items()]
+        if job.bytes_left_out:
+            arguments = [f"({job.bytes_left_out:,} bytes)"]
+        result = "" if job.result is None else _text(job.result)
+        if not self._show_arguments:
+            arguments, result = ["hidden"] * bool(arguments), result and "hidden"
+        texts = {
+            "arguments": "\n".join(arguments),
+            "result": result,
+            "error": job.error,
+            "traceback": job.traceback if size == _WHOLE else "",
+        }
+        cut = {name: _cut(text, size) for name, text in texts.items()}
+        errors = job.errors if size == _WHOLE else []
+        return {**vars(job), "args": None, "kwargs": None, "errors": errors, **cut}
+
+
+def _text(value: Any) -> str:
+    try:
+        return json.dumps(value, indent=2, default=repr, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+
+
+def _cut(text: str, size: int) -> str:
+    return text if len(text) <= size else f"{text[:size]}… ({len(text):,} characters)"

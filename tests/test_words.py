@@ -1,4 +1,4 @@
-"""The words of the README and the pages: the field's own terms, in plain English."""
+"""The words of README, pages and messages: the field's own terms, in plain English."""
 
 import re
 
@@ -17,6 +17,12 @@ AVOIDED = (
     "will not do",
     "is no try",
     "Redis is away",
+    "you need not know",
+)
+MESSAGES = (
+    "copier.yml",
+    *(f"extensions/{it.name}" for it in TEMPLATE.glob("extensions/*.*")),
+    *(str(it.relative_to(TEMPLATE)) for it in TEMPLATE.glob("template/**/*.jinja")),
 )
 PAGES = ["README.md", *sorted(f"docs/{it.name}" for it in TEMPLATE.glob("docs/*.md"))]
 
@@ -39,7 +45,7 @@ TERMS = (
 )
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *sorted(MESSAGES)])
 def test_no_page_speaks_like_a_translation(page: str) -> None:
     text = " ".join((TEMPLATE / page).read_text().split())
     pattern = "|".join(re.escape(words) for words in AVOIDED)

@@ -89,8 +89,8 @@ def wire(
             return ""
         if mode == "check":
             return name
-        if wanted and not _is_wired(seam.needs, options, drafts):
-            raise UnknownShapeError(f"{seam.needs[0]} does not know the queue yet")
+        if wanted and seam.needs_settings and not _has_settings(options, drafts):
+            raise UnknownShapeError("settings.py does not know the queue yet")
         if mode == "diff":
             if (is_ignored(path), seam.private) in HIDDEN:
                 return f"{name} changes, too; it is not shown, as git ignores it."
@@ -136,19 +136,14 @@ def _existing(seam: Seam, options: Options) -> str:
     return next((name for name in seam.files if (options.root / name).is_file()), "")
 
 
-def _is_wired(
-    needed: tuple[str, ...], options: Options, drafts: dict[str, bytes]
-) -> bool:
-    """Is the seam of these files there? True where none is needed."""
-    for seam in SEAMS:
-        if needed and needed[0] in seam.files:
-            name = _existing(seam, options)
-            try:
-                source = drafts.get(name) or (options.root / name).read_bytes()
-                return seam.add(source, options) == source
-            except (OSError, UnknownShapeError):
-                return False
-    return True
+def _has_settings(options: Options, drafts: dict[str, bytes]) -> bool:
+    """Does Settings inherit the queue's fields?"""
+    name = _existing(settings.SEAM, options)
+    try:
+        source = drafts.get(name) or (options.root / name).read_bytes()
+        return settings.SEAM.add(source, options) == source
+    except (OSError, UnknownShapeError):
+        return False
 
 
 def _by_hand(path: str, why: str, seam: Seam, options: Options, wanted: bool) -> str:
@@ -240,17 +235,15 @@ def _say(messages: Sequence[str]) -> None:
     """
     short = (re.sub(r"/deploy[\w-]*\.sh$", "/deploy*.sh", it) for it in messages)
     unique = [*filter(None, dict.fromkeys(short))]  # a file may have two seams
-    wired = [it.removeprefix(WIRED) for it in unique if it.startswith(WIRED)]
-    if wired:
-        text = WIRED + ", ".join(wired)
-        indent = " " * len(WIRED)
-        lines = textwrap.wrap(
+    if wired := [it.removeprefix(WIRED) for it in unique if it.startswith(WIRED)]:
+        unique = [it for it in unique if not it.startswith(WIRED)]
+        text, indent = WIRED + ", ".join(wired), " " * len(WIRED)
+        filled = textwrap.fill(
             text, 80, subsequent_indent=indent, break_on_hyphens=False
         )
-        print(*lines, sep="\n", file=sys.stderr)
+        unique.insert(0, filled)
     for message in unique:
-        if not message.startswith(WIRED):
-            print(message, file=sys.stderr)
+        print(message, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ class Seam:
     """Is the file never shown, unless git has it?"""
     wanted: Callable[[Options], bool] = lambda options: True
     """Do the answers ask for it?"""
-    needs: tuple[str, ...] = ()
-    """The files of the seam without which this one does harm."""
+    needs_settings: bool = False
+    """Does it do harm where Settings does not have the queue's fields?"""
     since: str = ""
     """The version that brought it: an update from an older one adds it."""
 

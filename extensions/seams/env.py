@@ -61,7 +61,7 @@ def block(
         missed=missed,
         private=name == ".env",
         wanted=wanted,
-        needs=("settings.py",),
+        needs_settings=True,
     )
 
 

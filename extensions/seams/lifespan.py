@@ -42,7 +42,7 @@ def remove(source: bytes, options: Options) -> bytes:
     return POOL.remove(source, options, delete, add)
 
 
-SEAM = Seam(("main.py",), lines, add, remove, needs=("settings.py",))
+SEAM = Seam(("main.py",), lines, add, remove, needs_settings=True)
 
 
 def _closes_by_module(code: Code, package: str) -> bool:

@@ -54,7 +54,7 @@ SEAM = Seam(
     add,
     remove,
     wanted=lambda options: options.jobs_page,
-    needs=("settings.py",),
+    needs_settings=True,
 )
 
 

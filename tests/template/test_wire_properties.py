@@ -156,7 +156,7 @@ def wired(name: str, source: bytes, options: seams.Options) -> bytes:
     except UnknownShapeError:
         path = Path(options.root, "declined")
         path.write_bytes(source)
-        one = dataclasses.replace(seam, files=("declined",), needs=())
+        one = dataclasses.replace(seam, files=("declined",), needs_settings=False)
         message = wire.wire(one, options, mode="write")
         assert message.startswith("declined: ")
         assert path.read_bytes() == source

@@ -51,6 +51,10 @@ from noting import Notes, fail, job
             {"max_tries": 1.5},
             "WorkerSettings.max_tries must be a whole number of 1 or more, not 1.5",
         ),
+        (
+            {"history": 24},
+            "WorkerSettings.history must be a number of hours from 0 to 8, not 24",
+        ),
         ({"cron_jobs": [job]}, "WorkerSettings.cron_jobs has <function job"),
     ],
 )

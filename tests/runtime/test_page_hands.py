@@ -1,5 +1,6 @@
 """The jobs page at 3 a.m.: nothing is done to another job than was meant."""
 
+import time
 from typing import Any
 
 import pytest
@@ -229,6 +230,22 @@ def test_a_session_that_has_ended(page: Page, site: Site) -> None:
     page.route("**/api/*", lambda route: route.fulfill(**login))
     expect(page.locator("#trouble")).to_contain_text("Reload the page to log in again")
     expect(page.locator("#live-text")).to_have_text("logged out")
+
+
+def test_the_history_is_drawn(page: Page, site: Site, db: redis.Redis) -> None:
+    minute = int(time.time()) // 60
+    for i in range(20):
+        counts = {"n:mend": 10, "f:mend": 5, "w20:mend": 10, "r40:mend": 10}
+        db.hset(f"{QUEUE}:history:{minute - i}", mapping={**counts, "n:fail": 30})
+    page.goto(f"{site.url}/arq/")
+    charts = page.locator("#charts svg")
+    expect(charts).to_have_count(3)
+    expect(charts.first).to_have_attribute("aria-label", "Jobs a minute, at most 40.0")
+    expect(charts.nth(2)).to_have_attribute("aria-label", "Run time, at most 1.1 s")
+    assert "L" in str(charts.first.locator("path.line").get_attribute("d"))
+    page.get_by_label("Search").fill("task:mend")
+    page.keyboard.press("Enter")
+    expect(charts.first).to_have_attribute("aria-label", "Jobs a minute, at most 10.0")
 
 
 def test_a_worker_that_says_nothing(page: Page, site: Site, db: redis.Redis) -> None:

@@ -69,6 +69,7 @@ async def test_an_idle_worker_asks_twice_a_second(own_app: App, notes: Notes) ->
     async with own_app.worker(job, health_check_interval=600):
         await (await own_app.enqueue(job, "a")).result(5)
         await own_app.enqueue(job, "later", _defer_by=60)
+        await until(lambda: own_app.redis.keys(f"{QUEUE}:history:*"))
         async with commands(own_app) as seen:
             await asyncio.sleep(2)
     assert 3 <= seen["EVALSHA"] <= 6, seen

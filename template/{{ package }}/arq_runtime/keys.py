@@ -24,6 +24,7 @@ GAUGES = ":gauges"  # the worker whose turn it is to count the queue's jobs
 OUTBOX = ":outbox"  # whose turn it is to move the outbox; + WAKE, a channel: a commit
 CRON = ":cron:"  # + name and time: a run of a cron job that has been enqueued
 CRONS = ":crons"  # hash, since when a cron job is known, and how its last run ended
+HISTORY = ":history:"  # + minute since 1970: hash, what has ended in it, by task
 
 # Before the job's id:
 FAILED_JOB = "arq:failed:"  # hash: what is needed to see a failed job and run it again
@@ -38,6 +39,9 @@ DONE = "arq:done:"  # channel: the job has ended
 
 # For all queues (in a cluster, after the hash tag, for those that have it):
 QUEUES = "arq:queues"  # sorted set, queue name by when a worker of it was last seen
+#: Times in the history are sorted into parts of the powers of two of milliseconds.
+HISTORY_PARTS = 4
+MINUTE_MS = 60_000
 
 
 @lru_cache

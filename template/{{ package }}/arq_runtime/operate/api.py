@@ -23,6 +23,7 @@ from .served import json_answer
 _One = Literal["retry", "discard", "undiscard", "run-now", "abort"]
 _Many = Literal["retry-all", "discard-all", "purge"]
 _PAGE_SIZE = 50
+_SPAN = 5  # minutes of the history that are one point of a chart
 # Of all that is shown of a job, so many characters; of a row of a list, fewer.
 _WHOLE, _ROW = 100_000, 200
 
@@ -93,6 +94,7 @@ class Api:
         router.add_api_route("/jobs", self.jobs)
         router.add_api_route("/job", self.job)
         router.add_api_route("/groups", self.groups)
+        router.add_api_route("/history", self.history)
         router.add_api_route("/count", self.count)
         acting: dict[str, Any] = {"methods": ["POST"], "dependencies": [Depends(actor)]}
         router.add_api_route("/pause", self.pause, **acting)
@@ -159,6 +161,11 @@ class Api:
         if not groups:
             await self._operations.check_task(which.task, queue)
         return json_answer(request, {"groups": groups[:200], "more": len(groups) > 200})
+
+    async def history(self, request: Request, queue: str, task: str = "") -> Response:
+        await self._operations.check_queue(queue)
+        spans = await self._operations.history(step=_SPAN, task=task, queue=queue)
+        return json_answer(request, {"spans": spans, "minutes": _SPAN})
 
     async def count(
         self, request: Request, queue: str, which: _Wanted, state: State

@@ -8,12 +8,13 @@ from difflib import get_close_matches
 from typing import Literal
 
 from arq import ArqRedis
-from arq.utils import ms_to_datetime
+from arq.utils import ms_to_datetime, to_unix_ms
 
 from ..keys import FAILED, PAUSED, QUEUES, hash_tag, with_tag_of
 from ..queue import Queue, Queues
 from ..scripts import script
 from .find import FEW, MOST, STEP, running, steps, with_workers
+from .history import MOST_MINUTES, Span, read
 from .info import (
     ALL,
     ErrorGroup,
@@ -132,6 +133,26 @@ class Looking:
             last_runs=last_runs(crons),
             dropped=named_counts(dropped),
         )
+
+    async def history(
+        self,
+        minutes: int = MOST_MINUTES,
+        *,
+        step: int = 1,
+        task: str = "",
+        queue: str | None = None,
+    ) -> list[Span]:
+        """What has ended in the last minutes, those first that are longest ago.
+
+        Args:
+            minutes: How many; 480 at most are kept.
+            step: How many of them make a span.
+            task: Only of the task with this name.
+            queue: Name of the queue.
+        """
+        now_ms = to_unix_ms(await self.time(queue))
+        minutes = min(minutes, MOST_MINUTES)
+        return await read(self._queue(queue), now_ms, minutes, step, task)
 
     # --- Jobs
 

@@ -7,6 +7,7 @@ import click
 from arq.utils import ms_to_datetime
 from pydantic_core import to_json
 
+from .history import Span
 from .info import ErrorGroup, Found, JobInfo, QueueStats
 
 
@@ -149,3 +150,25 @@ def print_looked_at(found: Found) -> None:
             fg="yellow",
             err=True,
         )
+
+
+def print_history(spans: list[Span], minutes: int) -> None:
+    """Lines of small bars, each for some minutes, and the highest number."""
+    lines: list[tuple[str, list[float | None], str]] = [
+        ("jobs/min", [one.jobs / minutes for one in spans], "{:.1f}"),
+        ("failed/min", [one.failed / minutes for one in spans], "{:.1f}"),
+        ("wait 95 %", [one.wait_95 for one in spans], "{:.2f} s"),
+        ("run median", [one.run_median for one in spans], "{:.2f} s"),
+        ("run 95 %", [one.run_95 for one in spans], "{:.2f} s"),
+    ]
+    click.echo(f"  since {iso(spans[0].at)}, a bar is {minutes} min")
+    for name, values, text in lines:
+        most = max(value or 0 for value in values)
+        bars = "".join(
+            " " if not value else BARS[int(value / most * (len(BARS) - 1))]
+            for value in values
+        )
+        click.echo(f"  {name:10} {bars} at most {text.format(most)}")
+
+
+BARS = "▁▂▃▄▅▆▇█"

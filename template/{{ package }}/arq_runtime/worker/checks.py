@@ -50,6 +50,12 @@ def check_settings(cls: type, known: set[str]) -> None:
                 f"{cls.__name__}.{name} must be a whole number of 1 or more, not "
                 f"{value!r}"
             )
+    hours = getattr(cls, "history", 8)
+    if type(hours) not in (int, float) or not 0 <= hours <= 8:
+        raise ValueError(
+            f"{cls.__name__}.history must be a number of hours from 0 to 8, not "
+            f"{hours!r}"
+        )
     both = {"job_serializer", "job_deserializer"} & vars(cls).keys()
     if len(both) == 1:
         raise TypeError(

@@ -89,6 +89,8 @@ class WorkerOptions:
     keep_result: ClassVar[float] = 3600
     #: For how long a job that failed for good can be looked at and tried again.
     keep_failed: ClassVar[float] = 30 * 24 * 3600
+    #: For how many hours the history of jobs is kept, 8 at most; 0 keeps none.
+    history: ClassVar[float] = 8
     allow_abort_jobs: ClassVar[bool] = True
     #: Whether the log shows the arguments of jobs, and what they return.
     log_arguments: ClassVar[bool] = True

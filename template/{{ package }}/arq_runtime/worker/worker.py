@@ -21,6 +21,8 @@ from ..connection import UNREACHABLE
 from ..keys import ENDS, GAUGES
 from . import heartbeat, logs
 from .loop import Loop
+from .observers.history import History
+from .observers.observer import Observer
 from .outages import HopelessError
 
 try:
@@ -42,6 +44,8 @@ class Worker(Loop):
     Args:
         configure_logging: Called by arq's command line, with whether to be verbose.
         max_jobs_per_process: After which it ends, once those that run have ended.
+        history: For how many hours the history is kept, 8 at most; 0 keeps none.
+        observers: As Loop.
         options: As Loop and arq.Worker.
     """
 
@@ -51,6 +55,8 @@ class Worker(Loop):
         *,
         configure_logging: Callable[[bool], None] | None = None,
         max_jobs_per_process: int | None = None,
+        history: float = 8,
+        observers: Sequence[Observer] = (),
         **options: Any,
     ) -> None:
         self.version = ""
@@ -69,8 +75,10 @@ class Worker(Loop):
             if max_jobs_per_process:  # not all processes of a worker at once
                 more = random.randint(0, max_jobs_per_process // 10)
                 options["max_burst_jobs"] = max_jobs_per_process + more
-        super().__init__(functions, **options)
-        self._say_at = 0.0  # by the event loop's clock
+        self._history = History(history)
+        observers = (*observers, self._history)
+        super().__init__(functions, observers=observers, **options)
+        self._say_at = self._sum_at = 0.0  # by the event loop's clock
         self._counts: dict[str, float] | None = None
 
     # --- Cron and health
@@ -93,6 +101,9 @@ class Worker(Loop):
         """Say that this worker lives and what it does, for `--check` and the like."""
         last = self._last_health_check
         await super().record_health()
+        if self.loop.time() >= self._sum_at:
+            self._sum_at = self.loop.time() + 1
+            await self._write_history()
         if self.loop.time() >= self._say_at:
             await self._say()
         if self._last_health_check == last:
@@ -114,6 +125,9 @@ class Worker(Loop):
                 self.pool, self.queue_name, self.worker_id, keep_ms
             )
             self.observers.tell("counted", self.queue_name, self._counts)
+
+    async def _write_history(self) -> None:
+        await self._history.write(self.pool, self.queue_name, self.leases.now_ms())
 
     async def _say(self) -> None:
         self._say_at = self.loop.time() + min(SAY_S, self.health_check_interval)
@@ -221,6 +235,7 @@ class Worker(Loop):
                 await self.ends.give_back(
                     self.leases.held.values(), self.runner.released
                 )
+                await self._write_history()
                 ends = self.queue_name + ENDS + self.worker_id
                 keys = [self.health_check_key, ends, f"{ends}:large"]
                 if self._counts is not None:

@@ -2,6 +2,7 @@
 
 import { onDone, setMayAct, toast } from "./acting.js";
 import { byId, element, fill, setHidden, tick } from "./build.js";
+import { showHistory } from "./charts.js";
 import { go, link, place, understood } from "./place.js";
 import { ask } from "./server.js";
 import { showGroups, setPointed, showJob, showJobs, showQueue } from "./show.js";
@@ -14,6 +15,9 @@ const QUIET_REFRESH_MS = 5000;
 let timer;
 let latest = 0;
 let usedAt = Date.now();
+// The history is one of minutes.
+const HISTORY_MS = 30000;
+let historyOf = { question: "", at: 0 };
 
 async function refresh() {
   clearTimeout(timer);
@@ -56,6 +60,13 @@ async function load(isWanted) {
   if (byId("search") !== document.activeElement) byId("search").value = search;
   showDialog(job, details, answer.log_url);
   tick();
+  const { task } = understood(search);
+  const question = JSON.stringify([name, task]);
+  if (question !== historyOf.question || Date.now() - historyOf.at > HISTORY_MS) {
+    historyOf = { question, at: Date.now() };
+    const history = await ask("history", { queue: name, task });
+    if (isWanted()) showHistory(history);
+  }
 }
 
 function live(text) {

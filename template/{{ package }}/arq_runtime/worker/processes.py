@@ -19,6 +19,11 @@ FAILS_SOON_S = 10
 PAUSE_S = 2
 
 
+def number() -> int:
+    """Which of several processes this is, from 0."""
+    return int(os.environ.get(NUMBER, 0))
+
+
 def is_orphan(parent: int) -> bool:
     """Is this a process of several, and is its parent gone?"""
     return NUMBER in os.environ and os.getppid() != parent

@@ -8,6 +8,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from ..job import ClaimedJob
+from ..processes import number
 from .observer import Observer
 
 logger = logging.getLogger("arq.worker")
@@ -35,7 +36,8 @@ class Metrics(Observer):
     """Counts and times what a worker does.
 
     Args:
-        port: Where they are served; 0 serves none.
+        port: Where they are served; 0 serves none. Of several processes, the second
+            one's are on the next port.
     """
 
     def __init__(self, port: int) -> None:
@@ -46,10 +48,11 @@ class Metrics(Observer):
         """Serve the metrics, unless the port is taken."""
         self._tasks = tasks
         if self._port:
+            port = self._port + number()
             try:
-                start_http_server(self._port)
+                start_http_server(port)
             except OSError as exc:
-                logger.warning("No metrics on port %d: %s", self._port, exc)
+                logger.warning("No metrics on port %d: %s", port, exc)
 
     def around(self, job: ClaimedJob, queue: str) -> AbstractContextManager[Any]:
         """One more runs."""

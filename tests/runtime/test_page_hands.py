@@ -255,6 +255,6 @@ def test_a_worker_that_says_nothing(page: Page, site: Site, db: redis.Redis) -> 
     workers: Any = db.zrange(f"{QUEUE}:workers", 0, 0)
     record = db.get(f"{QUEUE}:worker:{workers[0]}")
     db.set(f"{QUEUE}:worker:frozen", str(record), px=60_000)
-    db.zadd(f"{QUEUE}:workers", {"frozen": NOW - 12_000})
+    db.zadd(f"{QUEUE}:workers", {"frozen": time.time() * 1000 - 12_000})
     expect(page.locator("#summary")).to_contain_text("1 has gone silent")
     expect(page.locator("#workers .warn")).to_have_count(1)

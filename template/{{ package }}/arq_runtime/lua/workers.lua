@@ -17,7 +17,7 @@ for i = 1, #seen, 2 do
     local about = cjson.decode(record)
     said[#said + 1] = about
     local lease = about.lease * 1000
-    leases[lease] = math.min(leases[lease] or at, math.max(at, now - 30000))
+    leases[lease] = math.min(leases[lease] or now, math.max(at, now - 30000))
   end
 end
 

@@ -189,6 +189,7 @@ KEYS = [
     "start_time",
     "finish_time",
     "progress",
+    "waits_for",
 ]
 
 

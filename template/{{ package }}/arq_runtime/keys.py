@@ -25,6 +25,7 @@ OUTBOX = ":outbox"  # whose turn it is to move the outbox; + WAKE, a channel: a 
 CRON = ":cron:"  # + name and time: a run of a cron job that has been enqueued
 CRONS = ":crons"  # hash, since when a cron job is known, and how its last run ended
 HISTORY = ":history:"  # + minute since 1970: hash, what has ended in it, by task
+# ":looks"; ":line:", ":places:", ":starts:" + a limit's name: see lua/control.lua
 
 # Before the job's id:
 FAILED_JOB = "arq:failed:"  # hash: what is needed to see a failed job and run it again
@@ -42,6 +43,12 @@ QUEUES = "arq:queues"  # sorted set, queue name by when a worker of it was last 
 #: Times in the history are sorted into parts of the powers of two of milliseconds.
 HISTORY_PARTS = 4
 MINUTE_MS = 60_000
+
+#: The score in the queue of a job that waits for the first of its limits; for the
+#: second, twice as much, and so on, up to the ninth; plus its own. No time in
+#: milliseconds is as late.
+PARKED = 10**14
+MOST_LIMITS = 9
 
 
 @lru_cache
@@ -67,6 +74,8 @@ local failed_job, errors = '{FAILED_JOB}', '{ERRORS}'
 local discarded_job = '{DISCARDED_JOB}'
 local progress, unknown = '{PROGRESS}', '{UNKNOWN}'
 local done = '{DONE}'
+local PARKED, MOST_LIMITS = {PARKED}, {MOST_LIMITS}
+local BEYOND = PARKED * (MOST_LIMITS + 1)
 local tag = string.match(KEYS[1] or '', '^[^{{]*({{[^}}]+}})') or ''
 local aborts = '{abort_jobs_ss}' .. tag
 local time = redis.call('time')

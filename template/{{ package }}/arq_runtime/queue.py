@@ -15,6 +15,7 @@ from arq.utils import import_string
 from arq.worker import Function
 
 from .keys import hash_tag
+from .limits import Limit
 from .scripts import Script, run_script
 from .serializer import Serializer
 from .server import Server
@@ -45,6 +46,11 @@ class Queue:
         if self._known[0] != registered:
             self._known = registered, dict(map(_named, registered))
         return self._known[1]
+
+    def limits(self) -> list[Limit]:
+        """Those of all its jobs."""
+        found = [getattr(cls, "limits", ()) for cls in self.settings_classes]
+        return list(dict.fromkeys(one for limits in found for one in limits))
 
     def name_of(self, task: Task) -> str:
         """The name of a task here; empty when it is not known here."""
@@ -85,6 +91,7 @@ class Queues:
         self._by_name = {default.name: default}
         self._servers = [default.server]
         self.run_inline: Callable[[Queue, Any], Awaitable[Any]] | None = None
+        self.has_limits = True  # those of tasks; tests do without
 
     def register(self, settings_class: Any) -> None:
         """Take in worker settings: their queue, their tasks, their server."""

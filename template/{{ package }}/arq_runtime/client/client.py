@@ -219,6 +219,7 @@ class Client:
             defer_by=_defer_by,
             defer_until=_defer_until,
             expires=_expires,
+            limits=queue.limits() if self.queues.has_limits else None,
         )
 
     async def send(self, queue: Queue, calls: Sequence[Call]) -> list[Job[Any] | None]:

@@ -17,6 +17,7 @@ from arq.jobs import (
 from arq.utils import timestamp_ms, to_ms
 
 from ..keys import with_tag_of
+from ..limits import due_ms, waits_for
 from ..queue import Queue, Queues
 from ..scripts import run_script, script
 from ..values import error_text
@@ -35,6 +36,7 @@ _STATUS_KEYS = (
     "start_time",
     "finish_time",
     "progress",
+    "waits_for",
 )
 
 
@@ -56,7 +58,8 @@ class Lookup:
             it is due, in milliseconds since 1970); with success, result, start_time and
             finish_time once it is complete. The result of a failed job is its error, as
             text. progress is what set_progress said last: a dict with percent, message
-            and at (in milliseconds since 1970). What is not known is None.
+            and at (in milliseconds since 1970). waits_for is the limit that a queued
+            job waits for. What is not known is None.
 
         Raises:
             QueueUnavailableError: Redis could not be reached for 5 seconds.
@@ -67,9 +70,8 @@ class Lookup:
         result, job, running, score, progress, now = found
         if not (result or job):
             return None
-        waiting = (
-            JobStatus.deferred if float(score or 0) > now + 1 else JobStatus.queued
-        )
+        due = due_ms(float(score or 0))
+        waiting = JobStatus.deferred if due > now + 1 else JobStatus.queued
         status = JobStatus.in_progress if running else waiting
         deserializer = queue.serializer.deserialize
         try:
@@ -83,7 +85,8 @@ class Lookup:
             info["result"] = error_text(info["result"])
         info["job_id"] = job_id
         info["status"] = (JobStatus.complete if result else status).value
-        info["score"] = None if score is None else int(float(score))
+        info["score"] = None if score is None else int(due)
+        info["waits_for"] = waits_for(job or b"", float(score or 0)) or None
         info["progress"] = json.loads(progress) if progress else None
         return {key: info.get(key) for key in _STATUS_KEYS}
 
@@ -120,7 +123,9 @@ class Lookup:
                 content = await redis.get(job_key) or b""
                 cancelled, keep = _cancelled(queue, job_id, content)
                 values = [job_id, content, cancelled, keep]
-                outcome = await run_script(redis, script("abort"), names, values)
+                outcome = await run_script(
+                    redis, script("control", "abort"), names, values
+                )
             if outcome == b"gone":  # perhaps by a first try whose answer was lost
                 result = await redis.get(result_key)
                 return result is not None and _was_cancelled(result, deserializer)

@@ -1,5 +1,6 @@
 -- Aborts a job. One that waits is taken from its queue, and its result is that it was
 -- cancelled; one that runs, or whose queue is not known here, is marked for its worker.
+-- Goes below control.lua.
 --
 -- KEYS: queues in which it may be
 -- ARGV: id; the job, as it was read; its result; for how long that is kept, in ms
@@ -13,9 +14,11 @@ if not found then
 end
 if redis.call('exists', in_progress .. id) == 0 then
   if found ~= content then return 'changed' end
-  for _, queue in ipairs(KEYS) do
+  for _, name in ipairs(KEYS) do
+    queue = name
     if redis.call('zrem', queue, id) == 1 then
       redis.call('del', job .. id, retry .. id)
+      leave(limits_of(found), id)
       redis.call('zrem', aborts, id)
       if keep ~= '0' then
         redis.call('set', result .. id, cancelled,

@@ -1,6 +1,6 @@
 -- Acts on jobs, on each wholly or not at all: runs failed ones again, forgets them for an
 -- hour, brings them back, runs deferred ones without more delay, or deletes waiting
--- ones. Goes below failed.lua and wake.lua.
+-- ones. Goes below control.lua, failed.lua and wake.lua.
 --
 -- KEYS: queue, failed set, where idle workers wait, what this call was told already,
 --       discarded set
@@ -8,7 +8,7 @@
 --       long a discarded one can be had back, in ms; how many of them, the newest; who
 --       acts; what they are discarded under, or ""; ids
 -- Reply: on how many it has acted
-local queue, wake, sent, discarded = KEYS[1], KEYS[3], KEYS[4], KEYS[5]
+local wake, sent, discarded = unpack(KEYS, 3)
 local action, expires, keep, most, by, batch = unpack(ARGV, 1, 6)
 local count = tonumber(redis.call('get', sent) or '')
 if count then return count end
@@ -76,7 +76,8 @@ end
 
 function actions.run_now(id)
   local due = tonumber(redis.call('zscore', queue, id) or 0)
-  if due <= instant or redis.call('exists', in_progress .. id) == 1 then
+  local is_parked = due >= PARKED and due < BEYOND
+  if due <= instant or is_parked or redis.call('exists', in_progress .. id) == 1 then
     return false
   end
   redis.call('zadd', queue, instant, id)
@@ -87,6 +88,7 @@ function actions.purge(id)
   if redis.call('exists', in_progress .. id) == 1 or redis.call('zrem', queue, id) == 0 then
     return false
   end
+  leave(limits_of(redis.pcall('get', job .. id)), id)
   redis.call('del', job .. id, retry .. id, errors .. id, progress .. id, unknown .. id)
   redis.call('zrem', aborts, id)
   redis.call('publish', done .. id, '')

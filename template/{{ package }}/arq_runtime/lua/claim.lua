@@ -1,6 +1,6 @@
 -- Takes up to `free` due jobs, each for the length of a lease, and returns all that is
 -- needed to run them. A running job's score in the queue is the end of its lease, so the
--- head of the queue is always free work. Goes below wake.lua.
+-- head of the queue is always free work. Goes below control.lua and wake.lua.
 --
 -- KEYS: queue, paused flag, the worker's last claim
 -- ARGV: token; how many; lease, in ms; how long jobs are kept, in ms; until when this
@@ -8,16 +8,18 @@
 --       a job whose worker was killed runs apart; "1" where such a one may be taken
 -- Reply: jobs; length of the queue; ms until the next is due; number of abort marks;
 --        is it paused; now, in ms. A job: id, score, payload (or its size, if that is
---        too large for the reply), try, abort mark, last error, 1 if it runs apart.
+--        too large for the reply), try, abort mark, last error, 1 if it runs apart, end of
+--        a payload that is too large.
 --
 -- Here and below, replies of the wrong type are tables: what others have left in Redis
 -- must not stop the queue.
-local queue, paused, last_claim = unpack(KEYS)
+local paused, last_claim = unpack(KEYS, 2)
 local token, free, lease, keep, valid_until, room, apart_from, may_apart = unpack(ARGV)
 -- Held up on its way by an outage, it would take what other workers renew after it.
 free = now <= tonumber(valid_until) and tonumber(free) or 0
 room, apart_from = tonumber(room), tonumber(apart_from)
 local jobs, taken, bytes, is_full = {}, {}, 0, false
+local limit, looks = 1000, queue .. ':looks'
 
 -- The same token again: the answer to it was lost, so what it took is given back.
 if redis.call('getrange', last_claim, 0, #token - 1) == token then
@@ -28,6 +30,7 @@ if redis.call('getrange', last_claim, 0, #token - 1) == token then
       redis.call('del', in_progress .. id)
       redis.call('set', retry .. id, try - 1, 'PX', keep)
       redis.call('zadd', queue, due, id)
+      leave(limits_of(redis.pcall('get', job .. id)), id, token)
     end
   end
 end
@@ -39,20 +42,86 @@ local function was_killed(try, last_error)
   return failed_try < try - 1
 end
 
-local function take(id, score, payload, try, last_error, apart)
+-- Puts the first jobs of each line that may go on back into the queue.
+local function go_on()
+  local names = redis.pcall('zrangebyscore', looks, '-inf', instant, 'LIMIT', 0, 100)
+  for _, name in ipairs(names) do
+    local id, score, wanted
+    for _ = 1, limit do
+      id, score = unpack(redis.pcall('zpopmin', key('line', name)))
+      if not id then break end
+      if tonumber(redis.call('zscore', queue, id) or 0) >= PARKED then
+        redis.call('zadd', queue, score, id)
+        local payload = redis.pcall('get', job .. id)
+        if payload then  -- else it has expired
+          for _, one in ipairs(wanted and {} or limits_of(payload)) do
+            if one[1] == name then
+              wanted = math.min(free, select(2, full_until(unpack(one))) or 1)
+            end
+          end
+          wanted = (wanted or 1) - 1
+          if wanted <= 0 then break end
+        end
+      end
+    end
+    if id then  -- Should nobody claim it for a while, another may.
+      redis.pcall('zadd', looks, now + 1000, name)
+    else
+      redis.pcall('zrem', looks, name)
+    end
+  end
+end
+
+-- Which of its limits a job has to wait for, if any, and until when at least.
+local function blocked_by(limits, score)
+  for i, one in ipairs(limits) do
+    local at = full_until(unpack(one))
+    if at then return i, at end
+    one.first = redis.pcall('zrange', key('line', one[1]), 0, 0, 'WITHSCORES')[2]
+    if one.first and tonumber(one.first) < tonumber(score) then return i end
+  end
+end
+
+-- Limits that are for more jobs come later. Of the lines of such ones, the next may go
+-- on, which has another key perhaps; of the others, this job was the first, and they go on
+-- when it has been taken.
+local function park(id, score, limits, i, at)
+  redis.pcall('zadd', key('line', limits[i][1]), score, id)
+  redis.call('zadd', queue, PARKED * i + math.max(0, math.floor(score)), id)
+  for j, one in ipairs(limits) do
+    if j ~= i then
+      redis.pcall('zadd', looks, 'XX', j > i and now or now + 10000, one[1])
+    elseif at then
+      redis.pcall('zadd', looks, at, one[1])
+    else
+      redis.pcall('zadd', looks, 'NX', now, one[1])
+    end
+  end
+end
+
+local function take(id, score, payload, try, last_error, apart, limits)
   redis.call('pexpire', job .. id, keep)
   redis.call('set', retry .. id, try, 'PX', keep)
   redis.call('set', in_progress .. id, token, 'PX', lease)
   redis.call('zadd', queue, now + lease, id)
-  jobs[#jobs + 1] = {id, score, payload, try, 0, last_error, apart and 1 or 0}
+  local is_large = payload and #payload > room
+  jobs[#jobs + 1] = {id, score, is_large and #payload or payload, try, 0, last_error,
+    apart and 1 or 0, is_large and string.sub(payload, -4096) or ''}
   taken[#taken + 1] = {id, score, try}
+  hold(limits, id, lease, keep)
+  start(limits, id, token)
+  for _, one in ipairs(limits) do
+    if one.first then redis.pcall('zadd', looks, 'XX', full_until(unpack(one)) or now, one[1]) end
+  end
 end
 
 local is_paused = redis.call('exists', paused)
 local marks = redis.pcall('zcard', aborts)
 marks = type(marks) == 'number' and marks or 0
-local looked_at, limit = 0, 1000
-while free > 0 and is_paused == 0 and looked_at < limit and not is_full do
+local may_claim, looked_at = free > 0 and is_paused == 0, 0
+local has_lines = is_paused == 0 and redis.call('exists', looks) == 1
+while free > 0 and may_claim and looked_at < limit and not is_full do
+  if has_lines then go_on() end
   local due = redis.call('zrangebyscore', queue, '-inf', instant, 'WITHSCORES', 'LIMIT', 0,
     math.min(free, limit))
   if #due == 0 then break end
@@ -65,15 +134,20 @@ while free > 0 and is_paused == 0 and looked_at < limit and not is_full do
       -- worker is stopped, the job is free again.
       redis.call('zadd', queue, now + math.min(held, 10000), id)
     else
+      local payload = redis.pcall('get', job .. id)
+      if type(payload) == 'table' then payload = '' end
+      local limits = limits_of(payload)
+      local blocking, at = blocked_by(limits, score)
       local try = redis.pcall('get', retry .. id)
       try = (type(try) == 'string' and tonumber(try) or 0) + 1
       local last_error = try > 1 and redis.pcall('lindex', errors .. id, -1)
       if type(last_error) == 'table' then last_error = false end
       local apart = was_killed(try, last_error)
-      local payload = redis.pcall('get', job .. id)
-      if type(payload) == 'table' then payload = '' end
       local size = payload and #payload or 0
-      if #jobs > 0 and bytes + size > room then
+      if blocking then
+        park(id, score, limits, blocking, at)
+        has_lines = true
+      elseif #jobs > 0 and bytes + size > room then
         is_full = true
         break
       elseif apart and may_apart ~= '1' then
@@ -81,7 +155,7 @@ while free > 0 and is_paused == 0 and looked_at < limit and not is_full do
       else
         if apart then may_apart = '0' end
         bytes = bytes + size
-        take(id, score, size > room and size or payload, try, last_error, apart)
+        take(id, score, payload, try, last_error, apart, limits)
         if marks > 0 and redis.call('zscore', aborts, id) then jobs[#jobs][5] = 1 end
         free = free - 1
       end
@@ -95,8 +169,9 @@ end
 -- Idle workers wait for the list's entries: none is left where no job is, and there is
 -- one where some are left to others.
 local wake = queue .. ':wake'
+local look = has_lines and redis.pcall('zrange', looks, 0, 0, 'WITHSCORES')[2]
 if is_paused == 0 then
-  if looked_at >= limit or is_full or free <= 0
+  if looked_at >= limit or is_full or look and look - instant <= 0 or free <= 0
       and #redis.call('zrangebyscore', queue, '-inf', instant, 'LIMIT', 0, 1) > 0 then
     wake_up(wake, 0)
   else
@@ -106,4 +181,5 @@ end
 local next = redis.call('zrangebyscore', queue, '(' .. string.format('%.17g', instant),
   '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 local wait = (looked_at >= limit or is_full) and 0 or next[2] and next[2] - now or 3600000
+if may_claim and look then wait = math.min(wait, math.max(look - now, 0)) end
 return {jobs, redis.call('zcard', queue), math.min(wait, 3600000), marks, is_paused, now}

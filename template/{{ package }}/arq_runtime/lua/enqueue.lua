@@ -1,5 +1,5 @@
 -- Puts jobs on a queue: one round trip for any number, by Redis' own clock, and no race
--- between two clients with the same job id. Goes below wake.lua.
+-- between two clients with the same job id. Goes below control.lua and wake.lua.
 --
 -- KEYS: queue, failed set, where idle workers wait, what this call was told already
 -- ARGV: six for each job: id; "" for a new id, "own" for one of the caller's, "replace"
@@ -9,7 +9,7 @@
 --
 -- Under `maxmemory` and `noeviction`, Redis refuses a script's first write if that needs
 -- memory, and no later one: so the job itself is written before all else.
-local queue, wake, sent = KEYS[1], KEYS[3], KEYS[4]
+local wake, sent = unpack(KEYS, 3)
 local function is_taken(id, own)
   if id == '' or own == '' then return id == '' end
   local has_job = redis.call('exists', job .. id) == 1
@@ -26,11 +26,13 @@ for i = 1, #ARGV, 6 do
   local id, own, delay, due, expires, content = unpack(ARGV, i, i + 5)
   local taken = is_taken(id, own)
   if not taken then
+    local before = own == 'replace' and redis.pcall('get', job .. id)
     redis.call('psetex', job .. id, expires, content)
     if own ~= '' then
       replace_failed(id)
       redis.call('del', result .. id, retry .. id, errors .. id, progress .. id)
       redis.pcall('zrem', aborts, id)
+      leave(limits_of(before), id)
     end
     -- A fraction of a millisecond for the place in the batch: those of one moment start
     -- in the order in which they came.

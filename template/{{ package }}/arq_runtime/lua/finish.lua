@@ -1,18 +1,19 @@
--- Records how tries of jobs have ended: results, failures, retries.
+-- Records how tries of jobs have ended: results, failures, retries. Goes below control.lua,
+-- wake.lua, failed.lua and lease.lua.
 --
 -- KEYS: queue, failed set, how the worker recorded what ended last
 -- ARGV: token; how long jobs, and failed ones, are kept, in ms; how many failed ones of
 --       a task, and bytes of them in the queue; pause of a job whose task is not known,
---       in ms; nine for each end: id; token; try; complete, failed, retry, release
+--       in ms; ten for each end: id; token; try; complete, failed, retry, release
 --       or unknown; ms until the next try (of "release", when it was due; of "unknown",
 --       for how long it is left to others); result; for how long that is kept, in ms
 --       ("0" for ever, "" not at all); details, in JSON; the job, where Redis may have
---       lost it
+--       lost it; its end, with its limits
 -- Reply: for each end 0 another worker has it, 1 recorded, 2 recorded without its
 --        result, for which there is no room, 3 not left to others any longer, 4 to be
 --        sent again with the job: Redis has lost it. Then how many failed jobs were
 --        dropped to make room, by task, in JSON
-local queue, last_ends = KEYS[1], KEYS[3]
+local last_ends = KEYS[3]
 local token, keep, keep_failed, max_failed, max_bytes, unknown_pause = unpack(ARGV, 1, 6)
 local DONE, DROPPED, REFUSED, SEND_AGAIN = 1, 2, 3, 4
 
@@ -88,9 +89,10 @@ local function give_back(id, score, try)
   redis.call('set', retry .. id, try, 'PX', keep)
 end
 
-local answers = {}
-for i = 7, #ARGV, 9 do
-  local id, job_token, try, what, ms, value, px, details, lost = unpack(ARGV, i, i + 8)
+local answers, lines = {}, 0
+for i = 7, #ARGV, 10 do
+  local id, job_token, try, what, ms, value, px, details, lost, control =
+    unpack(ARGV, i, i + 9)
   details = details == '' and {} or cjson.decode(details)
   local answer = DONE
   local owner = whose(id, job_token, try)
@@ -127,8 +129,14 @@ for i = 7, #ARGV, 9 do
     redis.call('pexpire', retry .. id, keep + ms)
     remember(id, try, details.error, keep + ms)
   end
+  if answer ~= LOST and answer ~= SEND_AGAIN and answer ~= REFUSED then
+    -- A worker that goes on claims next, and so needs not be woken.
+    local going_on = leave(limits_of(control), id, what == 'unknown' and job_token)
+    if what == 'release' then lines = lines + going_on end
+  end
   answers[#answers + 1] = answer
 end
+if lines > 0 then wake_up(queue .. ':wake', lines) end
 
 local drops, room = {}, 1000  -- at once: Redis does nothing else meanwhile
 

@@ -1,5 +1,5 @@
--- Looks at some jobs of a queue in one state: those due first come first; of the failed
--- ones, the newest. Looks at few enough not to hold up Redis. Goes below mask.lua.
+-- Looks at some jobs of a queue in one state: those due first come first, and those that
+-- wait for a limit last; of the failed ones, the newest. Looks at few enough not to hold up Redis. Goes below mask.lua.
 --
 -- KEYS: queue, failed set
 -- ARGV: queued, deferred, failed, oldest (of the failed), or ids, which are given; from
@@ -16,13 +16,24 @@ local since, until_then = tonumber(ARGV[10]), tonumber(ARGV[11])
 from, most = tonumber(from), tonumber(most)
 local due = redis.call('zcount', queue, '-inf', string.format('%.17g', instant))
 local total, ids, fit, gone, looked_at, bytes = 0, {}, {}, {}, 0, 0
+-- In the queue, in this order: what is due, deferred, parked, and beyond all times.
+local parked = redis.call('zcount', queue, PARKED, BEYOND)
+local before = redis.call('zcount', queue, '-inf', '(' .. string.format('%.0f', PARKED))
+
+local function in_two_parts(first, count, second)
+  local start, last = first + from, first + math.min(from + most, count) - 1
+  if from >= count then
+    start, last = second + from - count, second + math.min(from + most, total) - count - 1
+  end
+  return last < start and {} or redis.call('zrange', queue, start, last, 'WITHSCORES')
+end
+
 if state == 'queued' then
-  total = due
-  local last = math.min(from + most, due) - 1
-  ids = last < from and {} or redis.call('zrange', queue, from, last, 'WITHSCORES')
+  total = due + parked
+  ids = in_two_parts(0, due, before)
 elseif state == 'deferred' then
-  total = redis.call('zcard', queue) - due
-  ids = redis.call('zrange', queue, due + from, due + from + most - 1, 'WITHSCORES')
+  total = redis.call('zcard', queue) - due - parked
+  ids = in_two_parts(due, before - due, before + parked)
 elseif state == 'failed' or state == 'oldest' then
   total = redis.call('zcard', failed)
   ids = redis.call(state == 'failed' and 'zrevrange' or 'zrange', failed, from,
@@ -85,6 +96,7 @@ end
 
 for i = 1, #ids, 2 do
   local at = tonumber(ids[i + 1])
+  if at >= PARKED and at < BEYOND then at = at % PARKED end
   if state == 'failed' and at < since or state == 'oldest' and until_then > 0 and at > until_then then
     looked_at = total - from  -- those that follow are none, either
     break

@@ -1,12 +1,13 @@
--- Renews the leases of jobs.
+-- Renews the leases of jobs. Goes below control.lua and lease.lua.
 --
 -- KEYS: queue
--- ARGV: lease, in ms; how long jobs are kept, in ms; for each job its id, token and try
+-- ARGV: lease, in ms; how long jobs are kept, in ms; for each job its id, token, try
+--       and end, with its limits
 -- Reply: for each job whose it is: 0 another worker's, 1 renewed, 2 no longer known
-local queue, lease, keep = KEYS[1], unpack(ARGV, 1, 2)
+local lease, keep = unpack(ARGV, 1, 2)
 local renewed = {}
-for i = 3, #ARGV, 3 do
-  local id, token, try = unpack(ARGV, i, i + 2)
+for i = 3, #ARGV, 4 do
+  local id, token, try, control = unpack(ARGV, i, i + 3)
   local owner = whose(id, token, try)
   renewed[#renewed + 1] = owner
   if owner == MINE then
@@ -14,6 +15,7 @@ for i = 3, #ARGV, 3 do
     redis.call('pexpire', retry .. id, keep)
     redis.call('set', in_progress .. id, token, 'PX', lease)
     redis.call('zadd', queue, 'XX', now + lease, id)
+    hold(limits_of(control), id, lease, keep)
   end
 end
 return renewed

@@ -5,7 +5,8 @@
 -- Reply: queued, deferred, running, failed; since when the oldest queued one is due, in
 --        ms since 1970, or 0; is it paused; now, in ms; what each worker says of itself,
 --        in JSON, and when it was last seen; what is kept of cron jobs, by name and what
---        it is; how many failed jobs were dropped, by task
+--        it is; how many failed jobs were dropped, by task; how many jobs wait for each
+--        limit, of 100 at most
 local failed, paused = KEYS[2], KEYS[4]
 local running, ahead, behind = running_jobs(), 0, {}
 for _, one in ipairs(running) do
@@ -25,11 +26,21 @@ for i = 1, #first, 2 do
     break
   end
 end
+local parked, lines = redis.call('zcount', queue, PARKED, BEYOND), {}
+for _, name in ipairs(redis.pcall('zrange', queue .. ':looks', 0, 99)) do
+  local line = queue .. ':line:' .. name
+  local since = tonumber(redis.pcall('zrange', line, 0, 0, 'WITHSCORES')[2])
+  if since then
+    oldest = oldest > 0 and math.min(oldest, since) or since
+    lines[#lines + 1] = name
+    lines[#lines + 1] = redis.call('zcard', line)
+  end
+end
 local crons = redis.pcall('hgetall', queue .. ':crons')
 local dropped = redis.pcall('hgetall', failed .. ':dropped')
 return {
-  due - (#running - ahead),
-  redis.call('zcard', queue) - due - ahead,
+  due - (#running - ahead) + parked,
+  redis.call('zcard', queue) - due - ahead - parked,
   #running,
   redis.call('zcard', failed),
   string.format('%.0f', oldest),
@@ -38,4 +49,5 @@ return {
   records,
   crons.err and {} or crons,
   dropped.err and {} or dropped,
+  lines,
 }

@@ -15,6 +15,7 @@ from arq.jobs import (
 )
 from arq.utils import ms_to_datetime
 
+from ..limits import due_ms, waits_for
 from ..serializer import Serializer
 from ..server import QueueUnavailableError
 from ..values import error_text
@@ -56,6 +57,8 @@ class JobInfo:
     """Host and process of the worker that runs it."""
     bytes_left_out: int = 0
     """The size of arguments or a result too large for a list."""
+    waits_for: str = ""
+    """The limit that a queued job waits for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,8 @@ class QueueStats:
     """Of cron jobs, by their names."""
     dropped: dict[str, int]
     """How many failed jobs were dropped to make room, by task, as long as some are."""
+    waiting: dict[str, int]
+    """How many jobs wait for a limit, by its name; of 100 limits at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +259,10 @@ def job_info(
     known: dict[str, Any] = {"errors": [json.loads(error) for error in errors]}
     state: State
     if job and due is not None:
-        waiting: State = "deferred" if float(due) > now else "queued"
+        if isinstance(job, bytes):
+            known["waits_for"] = waits_for(job, float(due))
+        due = due_ms(float(due))
+        waiting: State = "deferred" if due > now else "queued"
         state = "in_progress" if running else waiting
         known |= {"tries": int(tries or 0), "due": None if running else _time(due)}
         known["error"] = known["errors"][-1]["error"] if errors else ""

@@ -231,7 +231,7 @@ class Operations(Looking):
         self, action: _Action, queue: Queue, ids: Sequence[bytes], by: str, batch: str
     ) -> int:
         count: int = await queue.run(
-            script("failed", "wake", "act"),
+            script("control", "failed", "wake", "act"),
             [
                 queue.name,
                 queue.name + FAILED,

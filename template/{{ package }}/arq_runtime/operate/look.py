@@ -118,7 +118,7 @@ class Looking:
         it = self._queue(queue)
         found = await with_workers(it, "stats", it.name + PAUSED)
         queued, deferred, in_progress, failed, oldest, paused, now, *rest = found
-        records, crons, dropped = rest
+        records, crons, dropped, lines = rest
         oldest = int(oldest)
         return QueueStats(
             queue=it.name,
@@ -132,6 +132,7 @@ class Looking:
             workers=[worker_info(record, at, now) for record, at in records],
             last_runs=last_runs(crons),
             dropped=named_counts(dropped),
+            waiting=named_counts(lines),
         )
 
     async def history(
@@ -175,8 +176,9 @@ class Looking:
     ) -> list[JobInfo]:
         """The jobs of a queue in one state.
 
-        Those that are due first come first; failed and complete ones, the newest. In
-        long queues only the first 10,000 are looked at: see find_jobs.
+        Those that are due first come first, and those that wait for a limit last;
+        failed and complete ones, the newest. In long queues only the first 10,000 are
+        looked at: see find_jobs.
 
         Args:
             state: In which they are.

@@ -50,6 +50,9 @@ def print_stats(stats: QueueStats) -> None:
         f"  {stats.queued} queued{waiting}, {stats.deferred} deferred, "
         f"{stats.in_progress} in progress, {failed}"
     )
+    for name, count in sorted(stats.waiting.items()):
+        wait = "job waits" if count == 1 else "jobs wait"
+        click.echo(f"  {count} {wait} for limit {plain(name)}")
     if stats.dropped:
         some = ", ".join(f"{count} of {task}" for task, count in stats.dropped.items())
         click.secho(plain(f"  dropped to make room: {some}"), fg="yellow")
@@ -90,6 +93,8 @@ def print_job(job: JobInfo) -> None:
     click.echo(f" {iso(time) if time else '':20} {tries:>4} {plain(job.task):.21}")
     if job.progress:
         click.echo(f"  {progress(job.progress):.78}")
+    if job.waits_for:
+        click.echo(f"  waits for limit {plain(job.waits_for):.62}")
     if job.error:
         click.secho(f"  {plain(job.error):.78}", fg="red")
 
@@ -109,6 +114,7 @@ def print_details(job: JobInfo) -> None:
         "finished": job.finished,
         "worker": job.worker,
         "result": None if job.success is None or job.error else repr(job.result),
+        "waits for": job.waits_for and f"limit {job.waits_for}",
         "reason": job.reason,
         "error": job.error,
     }

@@ -7,6 +7,8 @@ from typing import Any
 
 from arq.cron import CronJob
 
+from ..limits import Limit
+
 #: Seconds, or a timedelta: which, and whether "for ever" makes sense.
 _TIMES = {
     "job_timeout": True,
@@ -62,6 +64,14 @@ def check_settings(cls: type, known: set[str]) -> None:
             f"{cls.__name__} sets only {both.pop()}: job_serializer and "
             "job_deserializer go together"
         )
+    limits = getattr(cls, "limits", ())
+    for one in limits if isinstance(limits, list | tuple) else [limits]:
+        if not isinstance(one, Limit):
+            raise TypeError(
+                f"{cls.__name__}.limits has {one!r}, which must be limit(...)"
+            )
+    if isinstance(limits, Limit):
+        raise TypeError(f"{cls.__name__}.limits is a list, as in [limit(...)]")
     for job in getattr(cls, "cron_jobs", None) or ():
         if not isinstance(job, CronJob):
             raise TypeError(

@@ -13,6 +13,7 @@ from arq.utils import ms_to_datetime, timestamp_ms, to_unix_ms
 
 from ..connection import UNREACHABLE
 from ..keys import CRON, CRONS, with_tag_of
+from ..limits import Limit, counted, with_control
 from ..scripts import run_script, script
 
 _RANGES = {
@@ -143,6 +144,7 @@ class Schedule:
         keep_ms: Milliseconds after which a run that has not started is dropped.
         catch_up: Seconds by which a run may be late that no worker was there for.
         serializer: arq's job_serializer.
+        limits: Of all jobs of the queue.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class Schedule:
         keep_ms: int,
         catch_up: float,
         serializer: Any,
+        limits: Sequence[Limit] = (),
     ) -> None:
         self._jobs = jobs
         self._queue = queue
@@ -160,6 +163,7 @@ class Schedule:
         self._keep_ms = keep_ms
         self._catch_up = timedelta(seconds=catch_up)
         self._serializer = serializer
+        self._limits = limits
         self._missed: dict[str, datetime] = {}
         """The last runs that came while the queue was paused."""
 
@@ -232,6 +236,8 @@ class Schedule:
         payload = serialize_job(
             job.name, (), {}, None, timestamp_ms(), serializer=self._serializer
         )
+        counts = counted(job.coroutine, job.name, self._queue, self._limits)
+        payload = with_control(payload or b"", counts)
         keys = [self._queue, f"{self._queue}{CRON}{run}"]
         keep_mark_ms = _DAY_MS + int(self._catch_up.total_seconds() * 1000)
         values = [job_id, due_ms, self._keep_ms, payload, job.unique * keep_mark_ms]

@@ -34,7 +34,7 @@ BATCH_ENDS = 100
 #: How often a result that Redis takes from nobody is sent before it is dropped.
 LARGE_TRIES = 3
 
-_FINISH = script("failed", "lease", "finish")
+_FINISH = script("control", "wake", "failed", "lease", "finish")
 
 #: An end to be recorded; the future has then what lua/finish.lua answers.
 _Finished = tuple[asyncio.Future[int], ClaimedJob, End]
@@ -213,6 +213,7 @@ class Ends:
             lost = job.payload or b"" if job.lost else b""
             values += [job.id, job.token, job.job_try, end.what, end.ms]
             values += [end.result or b"", end.keep_result_ms, details, lost]
+            values.append(job.control)
         keys = [self._queue, self._queue + FAILED, key or self._key]
         *answers, drops = await run_script(self._redis, _FINISH, keys, values)
         self._drops.update(json.loads(drops))

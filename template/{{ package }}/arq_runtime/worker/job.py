@@ -38,6 +38,8 @@ class ClaimedJob:
     """In bytes, of a payload that is too large to come with the claim; else 0."""
     apart: bool = False
     """Was its worker killed before? Then it runs with no other such job."""
+    control: bytes = b""
+    """What the stored job says of its limits, for lua/control.lua."""
     lost: bool = False
     """Has Redis lost it?"""
     cancelled: str = ""

@@ -22,6 +22,7 @@ from arq.constants import job_key_prefix
 from arq.utils import to_ms
 
 from ..keys import CLAIM, PAUSED
+from ..limits import control_of
 from ..line import one_by_one
 from ..scripts import BATCH_BYTES, run_script, script
 from .job import ClaimedJob
@@ -35,8 +36,8 @@ OTHERS, RENEWED, UNKNOWN = range(3)
 #: How long other workers get to renew their leases after an outage, in seconds.
 OTHERS_S = 2.5
 
-_CLAIM = script("wake", "claim")
-_RENEW = script("lease", "renew")
+_CLAIM = script("control", "wake", "claim")
+_RENEW = script("control", "lease", "renew")
 
 
 @dataclass(slots=True)
@@ -184,19 +185,22 @@ class Leases:
         aborted: int,
         last_error: bytes | None,
         apart: int,
+        end: bytes,
     ) -> None:
+        size = payload if isinstance(payload, int) else 0
+        content = payload if isinstance(payload, bytes) else None
         job = ClaimedJob(
             id=id_,
             token=token,
             score=score,
-            payload=payload if isinstance(payload, bytes) else None,
+            payload=content,
             job_try=job_try,
             aborted=bool(aborted),
             last_error=last_error,
+            size=size,
             apart=bool(apart),
+            control=control_of(content or end),
         )
-        if isinstance(payload, int):
-            job.size = payload
         before = self.held.get(job.job_id)
         if before is not None and (before.is_ending or not before.is_same(job)):
             before.again = job
@@ -247,7 +251,7 @@ class Leases:
         if jobs:
             values: list[Any] = [to_ms(self.lease_s), self.keep_ms]
             for job in jobs:
-                values += [job.id, job.token, job.job_try]
+                values += [job.id, job.token, job.job_try, job.control]
             answers = await run_script(self._redis, _RENEW, [self.queue], values)
             self._note_renewed(jobs, answers)
         self.renew_at = now + self.lease_s / 4

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from ..connection import connect
 from ..keys import WAKE
+from ..limits import Limit
 from ..scripts import run_script, script
 from .cron import Schedule
 from .ends import DONE, DROPPED, LOST, REFUSED, Ends
@@ -49,6 +50,7 @@ class Loop(arq.worker.Worker):
         log_arguments: Whether the log shows the arguments of jobs.
         observers: What watches the jobs.
         relay: Moves the outbox to Redis.
+        limits: Of all jobs of the queue; for its cron jobs.
         options: As arq.Worker.
     """
 
@@ -64,6 +66,7 @@ class Loop(arq.worker.Worker):
         log_arguments: bool = True,
         observers: Sequence[Observer] = (),
         relay: Relaying | None = None,
+        limits: Sequence[Limit] = (),
         **options: Any,
     ) -> None:
         self.is_open = False
@@ -103,6 +106,7 @@ class Loop(arq.worker.Worker):
             self.expires_extra_ms,
             to_seconds(catch_up) or 0,
             self.job_serializer,
+            limits,
         )
 
     def _all_tries(self) -> list[int]:

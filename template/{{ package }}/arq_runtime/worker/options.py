@@ -14,6 +14,7 @@ from arq.constants import health_check_key_suffix
 from arq.cron import CronJob
 
 from ..keys import EXPIRES_MS
+from ..limits import Limit
 from ..queue import Queues, Task
 from . import cron
 from .checks import check_settings
@@ -64,6 +65,8 @@ class WorkerOptions:
     #: threads. A thread cannot be stopped: neither by job_timeout nor by an abort.
     functions: ClassVar[Sequence[Any]] = ()
     cron_jobs: ClassVar[Sequence[CronJob]] = ()
+    #: How many jobs of the queue run at once over all workers, or start in a period.
+    limits: ClassVar[Sequence[Limit]] = ()
     queue_name: ClassVar[str]
     on_startup: ClassVar[Hook | None] = None
     on_shutdown: ClassVar[Hook | None] = None

@@ -14,6 +14,8 @@ const REASONS = {
   killed: "its worker was killed too often",
 };
 
+const waits = (job) => (job.waits_for ? `waits for limit ${job.waits_for}` : "");
+
 // --- The queue ---------------------------------------------------------------------
 
 export function showQueue(stats, queues, mayAct) {
@@ -43,6 +45,9 @@ export function showQueue(stats, queues, mayAct) {
   fill(byId("bulk"), [...views(state), ...bulkActions(stats[state])]);
   showWorkers(stats);
   showCron(stats);
+  setHidden("limits", Object.keys(stats.waiting).length === 0);
+  fill(byId("waiting"), Object.entries(stats.waiting).map(([name, number]) =>
+    element("li", {}, words(name), element("span", { textContent: count(number, "job") }))));
   const tasks = new Set(stats.workers.flatMap((worker) => worker.tasks));
   fill(byId("tasks"), [...tasks].sort().map((task) => new Option(`task:${task}`)));
 }
@@ -133,7 +138,7 @@ function row(job) {
   const state = place().state === "all" ? [words(`${STATES[job.state]} `, "quiet")] : [];
   const happened = job.error
     ? [words(job.error, "error")]
-    : [...progress(job), words(job.result, "quiet")];
+    : [...progress(job), words(waits(job) || job.result, "quiet")];
   if (job.state === "in_progress" && job.worker) happened.push(words(` on ${job.worker}`, "quiet"));
   const when = job.finished ?? job.due ?? job.started ?? job.enqueued;
   const cells = [
@@ -276,7 +281,7 @@ export function showJob(job, logUrl) {
     ? element("span", {}, "for ", since(job.started)) : "";
   const facts = [
     ["State", job.success === false ? "complete (failed)" : STATES[job.state].toLowerCase()],
-    ["Why", REASONS[job.reason] ?? ""],
+    ["Why", REASONS[job.reason] ?? waits(job)],
     ["Worker", job.worker && words(job.worker)],
     ["Runs", runs],
     ["Tries", String(job.tries)],

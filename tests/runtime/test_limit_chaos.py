@@ -1,0 +1,81 @@
+"""Limits while workers and Redis fail, as the jobs themselves have noted it in a file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from kit import App, until
+from limited_tasks import OF_ALL, OF_KEY, limited
+from noting import Event, Notes, note
+from processes import Processes, WorkerProcess
+from support import OwnRedis
+
+KEYS, JOBS = 60, 900
+#: In seconds; the processes may get no time for as long on a busy machine.
+LEASE_S = 6
+
+
+def most_at_once(events: list[Event]) -> tuple[int, int]:
+    """How many ran at once: of one key, and of all. The order is that of the file."""
+    running: set[tuple[str, str]] = set()
+    of_key, of_all = 0, 0
+    for event in events:
+        if event.what == "start":
+            running.add((event.who, event.name))
+            counts = Counter(name.split()[0] for _, name in running)
+            of_key = max(of_key, *counts.values())
+            of_all = max(of_all, len(running))
+        elif event.what == "end":
+            running.discard((event.who, event.name))
+        else:
+            running = {(who, name) for who, name in running if who != event.name}
+    return of_key, of_all
+
+
+@pytest.mark.slow
+async def test_no_more_run_at_once_whatever_fails(
+    own_app: App, own_redis: OwnRedis, own_processes: Processes, notes: Notes
+) -> None:
+    options = {"lease": LEASE_S, "max_jobs": 20, "log_results": False}
+
+    def start() -> asyncio.Task[WorkerProcess]:
+        starting = own_processes.start(
+            settings="limited_tasks.WorkerSettings", **options
+        )
+        return asyncio.create_task(starting)
+
+    def kill(worker: WorkerProcess) -> None:
+        worker.kill()
+        note({}, "killed", worker.pid)
+
+    async def ended(count: int) -> None:
+        await until(lambda: len({event.name for event in notes.ends()}) >= count, 60)
+
+    own_app.settings(limited)
+    workers = await asyncio.gather(*(start() for _ in range(3)))
+    calls = [{"key": n % KEYS, "n": n} for n in range(JOBS)]
+    calls.sort(key=lambda call: call["key"] % 7)  # so that many of a key wait at once
+    await own_app.client.enqueue_many(limited, calls)
+    await ended(JOBS // 6)
+    kill(workers[0])
+    other = start()
+    await ended(JOBS // 3)
+    own_redis.freeze()
+    await asyncio.sleep(1)
+    own_redis.thaw()
+    await ended(JOBS // 2)
+    own_redis.kill()
+    own_redis.start()
+    await ended(JOBS * 2 // 3)
+    kill(workers[1])
+    await other
+    await ended(JOBS)
+    await until(lambda: _is_empty(own_app), 60)
+    of_key, of_all = most_at_once(notes.events())
+    assert of_key == OF_KEY and of_all <= OF_ALL
+
+
+async def _is_empty(app: App) -> bool:
+    return await app.queued() == 0

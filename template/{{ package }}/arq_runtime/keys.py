@@ -49,6 +49,10 @@ MINUTE_MS = 60_000
 #: milliseconds is as late.
 PARKED = 10**14
 MOST_LIMITS = 9
+#: By so much a job that is due is put before its time for each step of its priority: by
+#: three years, in milliseconds. Small enough for exact scores until 2039.
+STEP_MS = 10**11
+MOST_PRIORITY = 9
 
 
 @lru_cache
@@ -74,13 +78,17 @@ local failed_job, errors = '{FAILED_JOB}', '{ERRORS}'
 local discarded_job = '{DISCARDED_JOB}'
 local progress, unknown = '{PROGRESS}', '{UNKNOWN}'
 local done = '{DONE}'
-local PARKED, MOST_LIMITS = {PARKED}, {MOST_LIMITS}
-local BEYOND = PARKED * (MOST_LIMITS + 1)
+local PARKED, MOST_LIMITS, MOST_PRIORITY = {PARKED}, {MOST_LIMITS}, {MOST_PRIORITY}
+local BEYOND, STEP = PARKED * (MOST_LIMITS + 1), {STEP_MS}
 local tag = string.match(KEYS[1] or '', '^[^{{]*({{[^}}]+}})') or ''
 local aborts = '{abort_jobs_ss}' .. tag
 local time = redis.call('time')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local instant = time[1] * 1000 + time[2] / 1000
+local function due_of(score)  -- when a job is due, whatever its priority
+  local steps = math.floor((instant - score) / STEP + 0.5)
+  return steps > 0 and steps <= MOST_PRIORITY and score + steps * STEP or score
+end
 """
 
 #: A job still waiting after this time is dropped: 7 days, in milliseconds.

@@ -1,12 +1,13 @@
-"""Limits of tasks: how many jobs of a key run at once, or start in a period.
+"""Limits of tasks, how many jobs of a key run at once or start in a period; priorities.
 
-Which ones a job has is said when it is enqueued, at the end of the stored job, where
+What a job has of them is said when it is enqueued, at the end of the stored job, where
 nobody but lua/control.lua reads it: workers and clients of arq's own pass it over.
 """
 
 import inspect
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +17,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from .keys import MOST_LIMITS, PARKED
+from .keys import MOST_LIMITS, MOST_PRIORITY, PARKED, STEP_MS
 
 Key = str | Callable[[dict[str, Any]], object]
 T = TypeVar("T", bound=Callable[..., Any])
@@ -168,6 +169,35 @@ def limit(
     return Limit(concurrency, rate, seconds or 0, key)
 
 
+def priority(level: int) -> Callable[[T], T]:
+    """Have a task's jobs start before those of a lower priority, in the same queue.
+
+    Args:
+        level: From 0, which is that of all others, to 9; `_priority` at the call comes
+            first.
+
+    Raises:
+        ValueError: It is another.
+    """
+    check_priority(level)
+
+    def mark(task: T) -> T:
+        task.__dict__["priority"] = level
+        return task
+
+    return mark
+
+
+def check_priority(level: int) -> None:
+    """May it be one?
+
+    Raises:
+        ValueError: No.
+    """
+    if type(level) is not int or not 0 <= level <= MOST_PRIORITY:
+        raise ValueError(f"a priority is from 0 to {MOST_PRIORITY}, not {level!r}")
+
+
 @lru_cache(maxsize=1024)
 def _signature(task: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(task)
@@ -202,15 +232,16 @@ def counted(
 # --- In the stored job ----------------------------------------------------------------
 
 
-def with_control(content: bytes, counts: list[Count]) -> bytes:
-    """The job's bytes, JSON or pickle, and at their end how it is limited.
+def with_control(content: bytes, counts: list[Count], priority: int) -> bytes:
+    """The job's bytes, JSON or pickle, and at their end its limits and priority.
 
     Raises:
         ValueError: There are too many limits.
     """
-    if not counts:
+    if not counts and not priority:
         return content
-    control = _BEGIN + json.dumps([counts], separators=(",", ":")).encode() + b"}"
+    text = json.dumps([counts, priority], separators=(",", ":"))
+    control = _BEGIN + text.encode() + b"}"
     if len(counts) > MOST_LIMITS:
         raise ValueError(f"a job has at most {MOST_LIMITS} limits, not {len(counts)}")
     # One key more in JSON; pickle does not read on behind its end.
@@ -218,7 +249,7 @@ def with_control(content: bytes, counts: list[Count]) -> bytes:
 
 
 def control_of(content: bytes | None) -> bytes:
-    """The part of a stored job that says how it is limited; empty where none does."""
+    """The part of a stored job that lua/control.lua reads; empty if there is none."""
     if content is None or not content.endswith(b"]}"):
         return b""
     start = content.rfind(_BEGIN, -CONTROL_BYTES)
@@ -238,5 +269,9 @@ def waits_for(content: bytes, score: float) -> str:
 
 def due_ms(score: float) -> float:
     """When a job with this score in the queue was, or will be, due."""
-    is_parked = PARKED <= score < PARKED * (MOST_LIMITS + 1)
-    return score % PARKED if is_parked else score
+    if PARKED <= score < PARKED * (MOST_LIMITS + 1):
+        return score % PARKED
+    if not 0 <= score < PARKED:
+        return score
+    steps = round((time.time() * 1000 - score) / STEP_MS)
+    return score + steps * STEP_MS if 0 < steps <= MOST_PRIORITY else score

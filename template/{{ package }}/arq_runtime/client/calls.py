@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from ..context import current_context
 from ..keys import EXPIRES_MS, with_tag_of
-from ..limits import Limit, counted, with_control
+from ..limits import Limit, check_priority, counted, with_control
 from ..models import Parameters
 from ..queue import Queue, Task
 from ..serializer import Serializer
@@ -195,12 +195,13 @@ def prepare(
     defer_by: float | timedelta | None = None,
     defer_until: datetime | None = None,
     expires: float | timedelta | None = None,
+    priority: int | None = None,
     limits: Iterable[Limit] | None = (),
 ) -> Call:
     """Check a call of enqueue, and write its job down.
 
     Args:
-        limits: Of the queue. With None, not even the task's own hold.
+        limits: Of the queue. With None, not even the task's own hold, nor priorities.
         others: As enqueue.
 
     Raises:
@@ -212,6 +213,8 @@ def prepare(
         raise ValueError("_replace goes with a _job_id")
     if job_id is not None and (not isinstance(job_id, str) or not job_id):
         raise TypeError(f"_job_id must be a non-empty string, not {job_id!r}")
+    if priority is not None:
+        check_priority(priority)
     delay = due = 0
     if defer_by is not None:
         delay = _milliseconds("_defer_by", defer_by)
@@ -228,7 +231,9 @@ def prepare(
     content = _content(queue.serializer, name, task, args, kwargs)
     if limits is not None:
         counts = counted(task, name, queue.name, limits, args, kwargs)
-        content = with_control(content, counts)
+        if priority is None:
+            priority = getattr(task, "priority", 0)
+        content = with_control(content, counts, priority)
     return Call(
         job_id=with_tag_of(queue.name, job_id or token_hex(16)).encode(),
         own_id="" if job_id is None else "replace" if replace else "own",

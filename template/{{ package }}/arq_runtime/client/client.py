@@ -75,6 +75,7 @@ class Client:
         _defer_by: float | timedelta | None = None,
         _defer_until: datetime | None = None,
         _expires: float | timedelta | None = None,
+        _priority: int | None = None,
         **kwargs: Any,
     ) -> Job[Any] | None:
         """Put a job on the queue.
@@ -92,6 +93,8 @@ class Client:
             _defer_until: Run it at this time; in UTC where it has no time zone.
             _expires: Drop it if it has not started after this many seconds (by default
                 7 days after it was due).
+            _priority: From 0 to 9: jobs with a higher one start first. By default that
+                of the task, or 0.
 
         Returns:
             The job, or None when there is one with this _job_id already.
@@ -115,6 +118,7 @@ class Client:
                 _defer_by=_defer_by,
                 _defer_until=_defer_until,
                 _expires=_expires,
+                _priority=_priority,
                 **kwargs,
             )
             return (await self.send(queue, [call]))[0]
@@ -129,6 +133,7 @@ class Client:
         _defer_by: float | timedelta | None = None,
         _defer_until: datetime | None = None,
         _expires: float | timedelta | None = None,
+        _priority: int | None = None,
     ) -> TypedCall[P, R_co]: ...
 
     @overload
@@ -142,6 +147,7 @@ class Client:
         _defer_by: float | timedelta | None = None,
         _defer_until: datetime | None = None,
         _expires: float | timedelta | None = None,
+        _priority: int | None = None,
     ) -> TypedUniqueCall[P, R_co]: ...
 
     def job(self, task: Callable[..., Any], **options: Any) -> Any:
@@ -200,6 +206,7 @@ class Client:
         _defer_by: float | timedelta | None = None,
         _defer_until: datetime | None = None,
         _expires: float | timedelta | None = None,
+        _priority: int | None = None,
         **kwargs: Any,
     ) -> Call:
         """Check a call, and write its job down; to be sent.
@@ -219,6 +226,7 @@ class Client:
             defer_by=_defer_by,
             defer_until=_defer_until,
             expires=_expires,
+            priority=_priority,
             limits=queue.limits() if self.queues.has_limits else None,
         )
 

@@ -76,6 +76,7 @@ class Outbox:
         _defer_by: float | timedelta | None = None,
         _defer_until: datetime | None = None,
         _expires: float | timedelta | None = None,
+        _priority: int | None = None,
         **kwargs: Any,
     ) -> str:
         """Put a job on the queue by the session's own transaction: both or neither.
@@ -111,6 +112,7 @@ class Outbox:
                 _defer_by=_defer_by,
                 _defer_until=_defer_until,
                 _expires=_expires,
+                _priority=_priority,
                 **kwargs,
             )
             now, job_id = timestamp_ms(), call.job_id.decode()

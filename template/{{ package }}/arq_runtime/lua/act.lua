@@ -32,7 +32,8 @@ function actions.retry(id)
   redis.call('ltrim', errors .. id, -100, -1)
   redis.call('pexpire', errors .. id, expires)
   redis.call('set', job .. id, payload, 'PX', expires)
-  redis.call('zadd', queue, instant + count / 4096, id)  -- in order, as in enqueue.lua
+  -- in order, as in enqueue.lua
+  line_up(id, instant + count / 4096, limits_of(payload))
   return true
 end
 
@@ -80,7 +81,7 @@ function actions.run_now(id)
   if due <= instant or is_parked or redis.call('exists', in_progress .. id) == 1 then
     return false
   end
-  redis.call('zadd', queue, instant, id)
+  line_up(id, instant, limits_of(redis.pcall('get', job .. id)))
   return true
 end
 

@@ -5,7 +5,8 @@
 -- KEYS: queue, paused flag, the worker's last claim
 -- ARGV: token; how many; lease, in ms; how long jobs are kept, in ms; until when this
 --       claim holds, in ms since 1970; bytes that the reply may have; from which try on
---       a job whose worker was killed runs apart; "1" where such a one may be taken
+--       a job whose worker was killed runs apart; "1" where such a one may be taken; "1"
+--       where the highest priority always comes first
 -- Reply: jobs; length of the queue; ms until the next is due; number of abort marks;
 --        is it paused; now, in ms. A job: id, score, payload (or its size, if that is
 --        too large for the reply), try, abort mark, last error, 1 if it runs apart, end of
@@ -14,7 +15,8 @@
 -- Here and below, replies of the wrong type are tables: what others have left in Redis
 -- must not stop the queue.
 local paused, last_claim = unpack(KEYS, 2)
-local token, free, lease, keep, valid_until, room, apart_from, may_apart = unpack(ARGV)
+local token, free, lease, keep, valid_until, room, apart_from, may_apart,
+  is_strict = unpack(ARGV)
 -- Held up on its way by an outage, it would take what other workers renew after it.
 free = now <= tonumber(valid_until) and tonumber(free) or 0
 room, apart_from = tonumber(room), tonumber(apart_from)
@@ -42,33 +44,50 @@ local function was_killed(try, last_error)
   return failed_try < try - 1
 end
 
--- Puts the first jobs of each line that may go on back into the queue.
-local function go_on()
-  local names = redis.pcall('zrangebyscore', looks, '-inf', instant, 'LIMIT', 0, 100)
-  for _, name in ipairs(names) do
-    local id, score, wanted
-    for _ = 1, limit do
-      id, score = unpack(redis.pcall('zpopmin', key('line', name)))
-      if not id then break end
-      if tonumber(redis.call('zscore', queue, id) or 0) >= PARKED then
-        redis.call('zadd', queue, score, id)
-        local payload = redis.pcall('get', job .. id)
-        if payload then  -- else it has expired
-          for _, one in ipairs(wanted and {} or limits_of(payload)) do
-            if one[1] == name then
-              wanted = math.min(free, select(2, full_until(unpack(one))) or 1)
-            end
+-- A job with a priority may be due by now: it goes before those that have a lower one.
+local function rise(id)
+  local score = tonumber(redis.call('zscore', queue, id) or PARKED)
+  if score >= PARKED or due_of(score) ~= score then
+    redis.pcall('zrem', looks, '\0' .. id)
+  elseif score > instant then  -- it runs, or has been put off
+    redis.pcall('zadd', looks, score, '\0' .. id)
+  else
+    line_up(id, score, limits_of(redis.pcall('get', job .. id)))
+    redis.pcall('zrem', looks, '\0' .. id)
+  end
+end
+
+-- Puts the first jobs of a line that may go on back into the queue.
+local function go_on(name)
+  local id, score, wanted
+  for _ = 1, limit do
+    id, score = unpack(redis.pcall('zpopmin', key('line', name)))
+    if not id then break end
+    if tonumber(redis.call('zscore', queue, id) or 0) >= PARKED then
+      redis.call('zadd', queue, score, id)
+      local payload = redis.pcall('get', job .. id)
+      if payload then  -- else it has expired
+        for _, one in ipairs(wanted and {} or limits_of(payload)) do
+          if one[1] == name then
+            wanted = math.min(free, select(2, full_until(unpack(one))) or 1)
           end
-          wanted = (wanted or 1) - 1
-          if wanted <= 0 then break end
         end
+        wanted = (wanted or 1) - 1
+        if wanted <= 0 then break end
       end
     end
-    if id then  -- Should nobody claim it for a while, another may.
-      redis.pcall('zadd', looks, now + 1000, name)
-    else
-      redis.pcall('zrem', looks, name)
-    end
+  end
+  if id then  -- Should nobody claim it for a while, another may.
+    redis.pcall('zadd', looks, now + 1000, name)
+  else
+    redis.pcall('zrem', looks, name)
+  end
+end
+
+local function look_around()
+  for _, name in ipairs(redis.pcall('zrangebyscore', looks, '-inf', instant,
+      'LIMIT', 0, 100)) do
+    if string.byte(name) == 0 then rise(string.sub(name, 2)) else go_on(name) end
   end
 end
 
@@ -87,7 +106,7 @@ end
 -- when it has been taken.
 local function park(id, score, limits, i, at)
   redis.pcall('zadd', key('line', limits[i][1]), score, id)
-  redis.call('zadd', queue, PARKED * i + math.max(0, math.floor(score)), id)
+  redis.call('zadd', queue, PARKED * i + math.max(0, math.floor(due_of(score))), id)
   for j, one in ipairs(limits) do
     if j ~= i then
       redis.pcall('zadd', looks, 'XX', j > i and now or now + 10000, one[1])
@@ -108,11 +127,41 @@ local function take(id, score, payload, try, last_error, apart, limits)
   jobs[#jobs + 1] = {id, score, is_large and #payload or payload, try, 0, last_error,
     apart and 1 or 0, is_large and string.sub(payload, -4096) or ''}
   taken[#taken + 1] = {id, score, try}
+  if limits.priority > 0 then redis.pcall('zadd', looks, now + lease, '\0' .. id) end
   hold(limits, id, lease, keep)
   start(limits, id, token)
   for _, one in ipairs(limits) do
     if one.first then redis.pcall('zadd', looks, 'XX', full_until(unpack(one)) or now, one[1]) end
   end
+end
+
+-- One job in ten is not one of those with the highest priority, but the oldest of the others.
+local in_a_row, is_share
+local function is_urgent(score)
+  return instant - score > STEP / 2 and due_of(tonumber(score)) ~= tonumber(score)
+end
+
+local function with_a_share(due)
+  in_a_row = in_a_row or tonumber(redis.pcall('get', queue .. ':in_a_row')) or 0
+  local steps = math.floor((instant - due[2]) / STEP + 0.5)
+  local share = {}
+  if in_a_row >= 9 then
+    for lower = steps - 1, 0, -1 do
+      local middle = instant - lower * STEP
+      local first = redis.call('zrangebyscore', queue, middle - STEP / 2,
+        lower > 0 and middle + STEP / 2 or instant, 'WITHSCORES', 'LIMIT', 0, 1)
+      if first[1] and (not share[1] or due_of(first[2] + 0) < due_of(share[2] + 0)) then
+        share = first
+      end
+    end
+    if share[1] then
+      is_share = true
+      return share
+    end
+    in_a_row = 0
+  end
+  for i = 1, math.min(#due, 2 * (9 - in_a_row)) do share[i] = due[i] end
+  return share
 end
 
 local is_paused = redis.call('exists', paused)
@@ -121,11 +170,13 @@ marks = type(marks) == 'number' and marks or 0
 local may_claim, looked_at = free > 0 and is_paused == 0, 0
 local has_lines = is_paused == 0 and redis.call('exists', looks) == 1
 while free > 0 and may_claim and looked_at < limit and not is_full do
-  if has_lines then go_on() end
+  if has_lines then look_around() end
   local due = redis.call('zrangebyscore', queue, '-inf', instant, 'WITHSCORES', 'LIMIT', 0,
     math.min(free, limit))
   if #due == 0 then break end
   redis.call('del', last_claim)
+  is_share = false
+  if is_strict ~= '1' and is_urgent(due[2]) then due = with_a_share(due) end
   for i = 1, #due, 2 do
     local id, score = due[i], due[i + 1]
     local held = redis.call('pttl', in_progress .. id)
@@ -158,11 +209,15 @@ while free > 0 and may_claim and looked_at < limit and not is_full do
         take(id, score, payload, try, last_error, apart, limits)
         if marks > 0 and redis.call('zscore', aborts, id) then jobs[#jobs][5] = 1 end
         free = free - 1
+        if in_a_row then
+          in_a_row = is_urgent(score) and not is_share and in_a_row + 1 or 0
+        end
       end
     end
   end
   looked_at = looked_at + #due / 2
 end
+if in_a_row then redis.pcall('set', queue .. ':in_a_row', in_a_row, 'PX', 86400000) end
 if #taken > 0 then
   redis.call('set', last_claim, token .. cjson.encode(taken), 'PX', lease)
 end

@@ -1,11 +1,14 @@
 -- What a call asks for besides its task: limits, of how many jobs run at once or start in
--- a period. It is the end of the stored job, which nobody else reads. Goes above the
--- scripts that queue, claim or end jobs.
+-- a period, and a priority. It is the end of the stored job, which nobody else reads. Goes
+-- above the scripts that queue, claim or end jobs.
 --
 -- A job whose limit is reached is parked: in its limit's line, a sorted set, under its
 -- score, which in the queue is PARKED then, beyond all times. So the head of the queue is
 -- free work still. `looks` says from when on each line may go on: its first job is put
 -- back into the queue then, and claimed or parked again.
+--
+-- A job with a priority stands years before its time, once it is due: so the head of the
+-- queue is what comes first. When it will be due, `looks` says, too.
 local queue = KEYS[1]
 
 local function key(kind, name)
@@ -17,13 +20,15 @@ local function number(reply)  -- what others have left there is of another type
 end
 
 -- The limits of a stored job: each a table of name, how many, and in how many ms (0: at
--- once).
+-- once); and the job's priority.
 local function limits_of(payload)
-  if type(payload) ~= 'string' or string.sub(payload, -2) ~= ']}' then return {} end
+  if type(payload) ~= 'string' or string.sub(payload, -2) ~= ']}' then return {priority = 0} end
   local text = string.match(string.sub(payload, -4096), '.*,"l":(%[.*%])}$')
   local is_json, control = pcall(cjson.decode, text or '')
-  local limits = {}
+  local limits = {priority = 0}
   if is_json and type(control) == 'table' and type(control[1]) == 'table' then
+    local priority = math.floor(tonumber(control[2]) or 0)
+    if priority > 0 and priority <= MOST_PRIORITY then limits.priority = priority end
     for _, limit in ipairs(control[1]) do
       if #limits < MOST_LIMITS and type(limit) == 'table' and type(limit[1]) == 'string'
           and (tonumber(limit[2]) or 0) >= 1 and (tonumber(limit[3]) or -1) >= 0 then
@@ -32,6 +37,17 @@ local function limits_of(payload)
     end
   end
   return limits
+end
+
+-- Puts a job into the queue: of those that are due, the one with the highest priority comes
+-- first.
+local function line_up(id, at, limits)
+  if limits.priority > 0 and at > instant + 1 then
+    redis.pcall('zadd', queue .. ':looks', at, '\0' .. id)
+  elseif limits.priority > 0 then
+    at = at - limits.priority * STEP
+  end
+  redis.call('zadd', queue, at, id)
 end
 
 -- When a limit has room: nil if it has, and for how many; else when to look again.

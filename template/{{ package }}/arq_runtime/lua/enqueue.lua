@@ -36,9 +36,8 @@ for i = 1, #ARGV, 6 do
     end
     -- A fraction of a millisecond for the place in the batch: those of one moment start
     -- in the order in which they came.
-    local at = due ~= '0' and due
-      or string.format('%.17g', instant + delay + #reply / 4096)
-    redis.call('zadd', queue, at, id)
+    local at = due ~= '0' and tonumber(due) or instant + delay + #reply / 4096
+    line_up(id, at, limits_of(content))
     queued = queued + 1
   end
   reply[#reply + 1] = taken and '0' or '1'

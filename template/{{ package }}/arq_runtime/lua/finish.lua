@@ -34,7 +34,7 @@ end
 
 local failing = {}  -- the tasks of those that fail now
 
-local function finish(id, try, what, details, value, px)
+local function finish(id, try, what, details, value, px, limits)
   local payload = what == 'failed' and redis.pcall('get', job .. id)
   redis.call('del', job .. id, unknown .. id)
   if px == '' and try ~= '1' then  -- a worker that has lost its lease is to see this
@@ -43,6 +43,7 @@ local function finish(id, try, what, details, value, px)
     redis.call('del', retry .. id)
   end
   redis.pcall('zrem', queue, id)
+  if limits.priority > 0 then redis.pcall('zrem', queue .. ':looks', '\0' .. id) end
   redis.pcall('zrem', aborts, id)
   if details.hold then
     redis.call('pexpire', in_progress .. id, details.hold)
@@ -82,9 +83,9 @@ local function finish(id, try, what, details, value, px)
   return type(stored) == 'table' and stored.err and DROPPED or DONE
 end
 
-local function give_back(id, score, try)
+local function give_back(id, score, try, limits)
   redis.call('del', in_progress .. id)
-  redis.call('zadd', queue, score, id)
+  line_up(id, tonumber(score), limits)
   redis.call('pexpire', job .. id, keep)
   redis.call('set', retry .. id, try, 'PX', keep)
 end
@@ -94,7 +95,7 @@ for i = 7, #ARGV, 10 do
   local id, job_token, try, what, ms, value, px, details, lost, control =
     unpack(ARGV, i, i + 9)
   details = details == '' and {} or cjson.decode(details)
-  local answer = DONE
+  local answer, limits = DONE, limits_of(control)
   local owner = whose(id, job_token, try)
   if owner == GONE and lost ~= '' then
     -- An older dump may have the job, and another may have been given its id.
@@ -111,9 +112,10 @@ for i = 7, #ARGV, 10 do
   elseif owner == GONE and lost == '' then
     answer = SEND_AGAIN
   elseif what == 'complete' or what == 'failed' then
-    answer = finish(id, try, what, details, value, px)
+    answer = finish(id, try, what, details, value, px, limits)
   elseif what == 'release' then
-    give_back(id, ms, try - 1)
+    local due = tonumber(ms)
+    give_back(id, limits.priority > 0 and due_of(due) or due, try - 1, limits)
   elseif what == 'unknown' then
     redis.call('pexpire', unknown .. id, keep)
     redis.pcall('set', unknown .. id, now, 'NX', 'PX', keep)
@@ -121,17 +123,17 @@ for i = 7, #ARGV, 10 do
     if now - since >= tonumber(ms) then
       answer = REFUSED
     else
-      give_back(id, now + unknown_pause, try - 1)
+      give_back(id, now + unknown_pause, try - 1, limits)
     end
   else
-    give_back(id, now + ms, try)
+    give_back(id, now + ms, try, limits)
     redis.call('pexpire', job .. id, keep + ms)
     redis.call('pexpire', retry .. id, keep + ms)
     remember(id, try, details.error, keep + ms)
   end
   if answer ~= LOST and answer ~= SEND_AGAIN and answer ~= REFUSED then
     -- A worker that goes on claims next, and so needs not be woken.
-    local going_on = leave(limits_of(control), id, what == 'unknown' and job_token)
+    local going_on = leave(limits, id, what == 'unknown' and job_token)
     if what == 'release' then lines = lines + going_on end
   end
   answers[#answers + 1] = answer

@@ -96,7 +96,7 @@ end
 
 for i = 1, #ids, 2 do
   local at = tonumber(ids[i + 1])
-  if at >= PARKED and at < BEYOND then at = at % PARKED end
+  at = at >= PARKED and at < BEYOND and at % PARKED or due_of(at)
   if state == 'failed' and at < since or state == 'oldest' and until_then > 0 and at > until_then then
     looked_at = total - from  -- those that follow are none, either
     break

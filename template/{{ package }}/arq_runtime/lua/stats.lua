@@ -18,12 +18,15 @@ for _, one in ipairs(running) do
 end
 local due = redis.call('zcount', queue, '-inf', exact_now)
 local oldest = 0
-local first = redis.call('zrangebyscore', queue, '-inf', exact_now, 'WITHSCORES',
-  'LIMIT', 0, 101)
-for i = 1, #first, 2 do
-  if not behind[first[i]] then
-    oldest = math.max(first[i + 1], 0)
-    break
+for _, from in ipairs({'-inf', instant - STEP / 2}) do  -- then those without a priority
+  local first = redis.call('zrangebyscore', queue, from, exact_now, 'WITHSCORES',
+    'LIMIT', 0, 101)
+  for i = 1, #first, 2 do
+    if not behind[first[i]] then
+      local at = math.max(due_of(tonumber(first[i + 1])), 0)
+      oldest = oldest > 0 and math.min(oldest, at) or at
+      break
+    end
   end
 end
 local parked, lines = redis.call('zcount', queue, PARKED, BEYOND), {}

@@ -237,8 +237,9 @@ class Schedule:
             job.name, (), {}, None, timestamp_ms(), serializer=self._serializer
         )
         counts = counted(job.coroutine, job.name, self._queue, self._limits)
-        payload = with_control(payload or b"", counts)
+        level = getattr(job.coroutine, "priority", 0)
+        payload = with_control(payload or b"", counts, level)
         keys = [self._queue, f"{self._queue}{CRON}{run}"]
         keep_mark_ms = _DAY_MS + int(self._catch_up.total_seconds() * 1000)
         values = [job_id, due_ms, self._keep_ms, payload, job.unique * keep_mark_ms]
-        await run_script(redis, script("cron"), keys, values)
+        await run_script(redis, script("control", "cron"), keys, values)

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from arq.cron import CronJob
 from arq.worker import Function
 
+from ..limits import due_ms
+
 Context = dict[str, Any]
 Hook = Callable[[Context], Coroutine[Any, Any, None]]
 FailureHook = Callable[[Context, BaseException], Coroutine[Any, Any, None]]
@@ -73,8 +75,8 @@ class ClaimedJob:
     @property
     def due_ms(self) -> int:
         """When it was due; others can write any score."""
-        due_ms = float(self.score)
-        return int(due_ms) if abs(due_ms) < 1 << 53 else 0
+        score = due_ms(float(self.score))
+        return int(score) if abs(score) < 1 << 53 else 0
 
     @property
     def last_failure(self) -> tuple[int, str]:

@@ -61,6 +61,7 @@ class Leases:
         lease_s: Seconds after which the jobs of a killed worker run elsewhere.
         keep_ms: Milliseconds for which a job is kept that nobody renews.
         apart_from: From this try on, a job whose worker was killed runs apart.
+        is_strict: Does the highest priority always come first?
         on_claimed: Called with each job that is claimed.
         on_lost: Called with each that another worker has by now.
     """
@@ -73,6 +74,7 @@ class Leases:
         lease_s: float,
         keep_ms: int,
         apart_from: int,
+        is_strict: bool = False,
         on_claimed: Callable[[ClaimedJob], None],
         on_lost: Callable[[ClaimedJob], None],
     ) -> None:
@@ -81,6 +83,7 @@ class Leases:
         self.lease_s = lease_s
         self.keep_ms = keep_ms
         self.apart_from = apart_from
+        self.is_strict = is_strict
         self._on_claimed = on_claimed
         self._on_lost = on_lost
         self.held: dict[str, ClaimedJob] = {}
@@ -155,7 +158,7 @@ class Leases:
         may_apart = not any(job.apart for job in self.held.values())
         values = [
             *(self._token, free, to_ms(self.lease_s), self.keep_ms, valid_until_ms),
-            *(BATCH_BYTES, self.apart_from, int(may_apart)),
+            *(BATCH_BYTES, self.apart_from, int(may_apart), int(self.is_strict)),
         ]
         answer = await self._run(_CLAIM, keys, values)
         jobs, length, next_due_ms, abort_marks, is_paused, now_ms = answer

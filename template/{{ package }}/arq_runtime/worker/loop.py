@@ -51,6 +51,7 @@ class Loop(arq.worker.Worker):
         observers: What watches the jobs.
         relay: Moves the outbox to Redis.
         limits: Of all jobs of the queue; for its cron jobs.
+        strict_priority: Does the highest priority always come first?
         options: As arq.Worker.
     """
 
@@ -67,6 +68,7 @@ class Loop(arq.worker.Worker):
         observers: Sequence[Observer] = (),
         relay: Relaying | None = None,
         limits: Sequence[Limit] = (),
+        strict_priority: bool = False,
         **options: Any,
     ) -> None:
         self.is_open = False
@@ -89,6 +91,7 @@ class Loop(arq.worker.Worker):
             keep_ms=self.expires_extra_ms,
             # The last try of the task here that has the fewest.
             apart_from=min((n for n in self._all_tries() if n > 1), default=2),
+            is_strict=strict_priority,
             on_claimed=self._start,
             on_lost=self._lease_is_lost,
         )

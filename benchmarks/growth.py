@@ -1,0 +1,122 @@
+"""How the queue does as it grows: jobs that wait, workers, results; see queues.py."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from queues import Peer, Server
+
+Drain = Callable[..., dict[str, float]]
+
+#: Adds copies of a job to a queue, all of them due.
+FILL = """
+for i = ARGV[2], ARGV[3] do
+  local id = string.format('%032x', i)
+  redis.call('psetex', 'arq:job:' .. id, 604800000, ARGV[1])
+  redis.call('zadd', KEYS[1], i / 1000, id)
+end
+"""
+
+
+def measure(peer: "Peer", server: "Server", drain: Drain) -> dict[str, float]:
+    """All curves, by what the number is."""
+    values: dict[str, float] = {}
+    curves = [memory(peer, server), idle(peer, server), at_length(peer, server)]
+    curves += [workers(peer, server, drain), results(peer, server, drain)]
+    for curve in curves:
+        for name, value in curve:
+            values[name] = round(value, 3)
+            print(name, value, file=sys.stderr, flush=True)
+    return values
+
+
+def at_length(peer: "Peer", server: "Server") -> Iterator[tuple[str, float]]:
+    """What an enqueue and a job cost Redis beside so many that wait."""
+    for queued in (1_000, 100_000, 1_000_000):
+        server.clear()
+        peer.enqueue(server, "one:noop:1")
+        [job] = server.db.keys("arq:job:*")
+        content = server.db.get(job)
+        [queue] = server.db.scan_iter("arq:queue:*", _type="ZSET")
+        for first in range(0, queued, 10_000):
+            last = min(first + 10_000, queued) - 1
+            server.db.eval(FILL, 1, queue, content, first, last)
+        time.sleep(queued / 250_000)  # Redis makes its tables larger in the meantime
+        with scripts(server) as seen:
+            peer.enqueue(server, "one:noop:1500")
+        yield f"µs of Redis for an enqueue, {queued:,} queued", seen["µs"] / 1500
+        with running(peer, server), scripts(server) as seen:
+            jobs = server.count()
+            time.sleep(1)
+            jobs = server.count() - jobs
+        name = f"µs of Redis to claim and finish a job, {queued:,} queued"
+        yield name, seen["µs"] / jobs
+
+
+def memory(peer: "Peer", server: "Server") -> Iterator[tuple[str, float]]:
+    """What a job takes of Redis' memory, its arguments and result being none."""
+    jobs = 20_000
+    server.clear()
+    empty = server.db.info("memory")["used_memory"]
+    peer.enqueue(server, f"batch:noop:{jobs}")
+    full = server.db.info("memory")["used_memory"]
+    yield "bytes of Redis' memory for a queued job", (full - empty) / jobs
+    with running(peer, server):
+        while server.count() < jobs:
+            time.sleep(0.1)
+        time.sleep(0.5)
+    kept = server.db.info("memory")["used_memory"]
+    yield "bytes of Redis' memory for a kept result", (kept - empty) / jobs
+
+
+def idle(peer: "Peer", server: "Server") -> Iterator[tuple[str, float]]:
+    """What an enqueue costs Redis, its job included, beside so many idle workers."""
+    for count in (1, 10, 50, 100):
+        server.clear()
+        [[asked, cpu]] = peer.python(server, "idle.py", count)
+        yield f"scripts for an enqueue and its job, {count} idle workers", asked
+        yield f"µs of Redis' CPU for them, {count} idle workers", cpu
+
+
+def workers(
+    peer: "Peer", server: "Server", drain: Drain
+) -> Iterator[tuple[str, float]]:
+    """What several workers do; more than there are cores share them."""
+    for count in (1, 2, 4, 8):
+        server.clear()
+        name = f"no-op jobs per second, {count} workers"
+        yield from drain(peer, server, name, slots=25, processes=count).items()
+
+
+def results(
+    peer: "Peer", server: "Server", drain: Drain
+) -> Iterator[tuple[str, float]]:
+    """Jobs that return so much."""
+    for kilobytes, jobs in ((1, 5000), (10, 3000), (100, 1000), (1000, 150)):
+        server.clear()
+        name = f"jobs per second with a result of {kilobytes:,} kB"
+        job = f"sized:{jobs}:{kilobytes * 1000}"
+        yield from drain(peer, server, name, slots=10, job=job).items()
+
+
+@contextmanager
+def scripts(server: "Server") -> Iterator[dict[str, Any]]:
+    """The time that Redis spends on scripts meanwhile, in µs."""
+    seen: dict[str, Any] = {}
+    server.db.config_resetstat()
+    yield seen
+    stats = server.db.info("commandstats")
+    names = ("cmdstat_evalsha", "cmdstat_eval")
+    seen["µs"] = sum(stats[name]["usec"] for name in names if name in stats)
+
+
+@contextmanager
+def running(peer: "Peer", server: "Server") -> Iterator[None]:
+    """A worker of 100 slots runs, and has begun."""
+    with peer.running(server, slots=100):
+        while not server.count():
+            time.sleep(0.01)
+        yield

@@ -313,7 +313,8 @@ def test_each_command_of_copiers_is_complete(page: str) -> None:
 def container() -> dict[str, Any]:
     """Of the Kubernetes deployment, with what it says of the pod."""
     found = re.findall(r"```yaml\n(apiVersion.*?)```", PRODUCTION, re.DOTALL)
-    [deployment] = [yaml.safe_load(text) for text in found]
+    kinds = {one["kind"]: one for one in map(yaml.safe_load, found)}
+    deployment = kinds["Deployment"]
     pod = deployment["spec"]["template"]["spec"]
     [container] = pod["containers"]
     return {**container, "pod": pod}

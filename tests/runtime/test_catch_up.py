@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from arq import cron
-from arq_runtime.operate.command import print_stats
+from arq_runtime.operate.shown import iso, print_stats
 from arq_runtime.worker.cron import Schedule
 from arq_runtime.worker.job import Context
 from kit import QUEUE, App, until
@@ -117,8 +117,9 @@ async def test_the_last_run_is_kept(
     assert last.started <= last.finished
     assert last.finished.timestamp() * 1000 <= await app.now()
     print_stats(stats)
-    [line] = [it for it in capsys.readouterr().out.splitlines() if "nightly" in it]
-    assert line.endswith(f"; last 0 s ago: {last.outcome}")
+    said = capsys.readouterr().out
+    assert f"last {iso(last.finished)}, {last.outcome}, took 0 s" in said
+    assert (last.job_id in said) == fails
 
 
 async def test_what_others_have_left_does_not_hide_the_queue(app: App) -> None:

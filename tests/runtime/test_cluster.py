@@ -48,7 +48,8 @@ def node(directory: Path, stack: ExitStack) -> OwnRedis:
     it.start(
         *(text for name in options for text in (f"--cluster-{name}", options[name]))
     )
-    stack.callback(it.stop)
+    # At once: a master waits for its replica before it ends.
+    stack.callback(lambda: it.process and it.kill())
     it.bus = options["port"]  # type: ignore[attr-defined]
     return it
 

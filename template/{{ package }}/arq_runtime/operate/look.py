@@ -160,7 +160,7 @@ class Looking:
     async def get_job(self, job_id: str, *, queue: str | None = None) -> JobInfo | None:
         """All that is known of a job; None when the queue has none, or no longer."""
         it = self._queue(queue)
-        jobs = await self._with_workers(
+        jobs = await _with_workers(
             it, await self._read(it, stored_ids(with_tag_of(it.name, job_id)))
         )
         return jobs[0] if jobs else None
@@ -245,7 +245,7 @@ class Looking:
                 is_last = step.place >= step.total
                 if len(jobs) > limit or (looked_at >= MOST and not is_last):
                     return Found(
-                        jobs=await self._with_workers(it, jobs[:limit]),
+                        jobs=await _with_workers(it, jobs[:limit]),
                         more=len(jobs) > limit,
                         looked_at=before + step.place,
                         total=sum(totals.values()),
@@ -253,23 +253,8 @@ class Looking:
                     )
             before += totals[one]
             place = 0
-        jobs = await self._with_workers(it, jobs)
+        jobs = await _with_workers(it, jobs)
         return Found(jobs=jobs, more=False, looked_at=before, total=before, next="")
-
-    async def _with_workers(self, queue: Queue, jobs: list[JobInfo]) -> list[JobInfo]:
-        """The same; of those that run, also where, and since when."""
-        if not any(job.state == "in_progress" for job in jobs):
-            return jobs
-        known = {
-            shown_id(job_id): (worker, began)
-            for job_id, worker, began in await running(queue)
-        }
-        result = []
-        for job in jobs:
-            worker, began = known.get(job.job_id, (b"", b""))
-            started = ms_to_datetime(int(began)) if began else job.started
-            result.append(replace(job, worker=shown_id(worker), started=started))
-        return result
 
     async def _read(
         self, queue: Queue, ids: Sequence[bytes], brief: bool = False
@@ -346,6 +331,22 @@ class Looking:
         """Redis' time."""
         seconds, microseconds = await self._queue(queue).server.call(ArqRedis.time)
         return ms_to_datetime(seconds * 1000 + microseconds // 1000)
+
+
+async def _with_workers(queue: Queue, jobs: list[JobInfo]) -> list[JobInfo]:
+    """The same; of those that run, also where, and since when."""
+    if not any(job.state == "in_progress" for job in jobs):
+        return jobs
+    known = {
+        shown_id(job_id): (worker, began)
+        for job_id, worker, began in await running(queue)
+    }
+    result = []
+    for job in jobs:
+        worker, began = known.get(job.job_id, (b"", b""))
+        started = ms_to_datetime(int(began)) if began else job.started
+        result.append(replace(job, worker=shown_id(worker), started=started))
+    return result
 
 
 def _place(start: str, states: list[State]) -> tuple[State, int]:

@@ -78,6 +78,7 @@ ARQ_REDIS_URL=redis://localhost:${{ARQ_REDIS_PORT:-6379}}/{options.redis_db}
 # ARQ_PROCESSES=1  # of one worker
 # ARQ_JOB_TIMEOUT={options.job_timeout}  # seconds
 # ARQ_LOG_ARGUMENTS=true  # false: log and jobs page hide arguments and results
+# ARQ_HISTORY_HOURS=8  # that jobs page and command look back; 0: none
 # ARQ_SERIALIZER={options.serializer}  # or {other}{port if options.metrics else ""}
 # More: {options.package}/arq_settings.py"""
 
@@ -87,7 +88,7 @@ def _pattern(options: Options) -> str:
     known = re.sub(
         r"(?m)^(\\#\\ (?:ARQ_\w+=|More)|ARQ_REDIS_URL=.*/).*", r"\1.*", known
     )
-    return re.sub(r"\n(\\#\\ ARQ_(?:METRICS|PROCESSES).*)", r"(\n\1)?", known)
+    return re.sub(r"\n(\\#\\ ARQ_(?:METRICS|PROCESSES|HISTORY).*)", r"(\n\1)?", known)
 
 
 EXAMPLE, ENV = (

@@ -29,18 +29,12 @@ REQUIREMENTS = [
 ]
 
 OWN_KEYS = "there are keys of our own, of the worker and its last claim"
-OWN_CONNECTION = "a claim has a connection of its own, which counts its retries itself"
 DIFFERENCES = {
     "test_worker.test_set_health_check_key": OWN_KEYS,
     "test_worker.test_remain_keys": OWN_KEYS,
     "test_worker.test_remain_keys_no_results": OWN_KEYS,
     "test_worker.test_remain_keys_keep_results_forever_in_function": OWN_KEYS,
     "test_worker.test_remain_keys_keep_results_forever": OWN_KEYS,
-    **{
-        f"test_worker.test_worker_{name}[exception_thrown{number}]": OWN_CONNECTION
-        for name in ("retry", "crash")
-        for number in range(2)
-    },
 }
 
 

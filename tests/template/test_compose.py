@@ -184,8 +184,8 @@ def test_a_guess_is_said(shop: Shop) -> None:
     shop.commit()
     output = shop.copy()
     assert (
-        "docker-compose.yml builds web, api; the worker now runs as `web` does.\n"
-        "Another one: copier update --data app_service=NAME"
+        "docker-compose.yml builds web, api. The worker runs as `web`; another one:\n"
+        "  copier update --trust --defaults -d app_service=api\n"
     ) in output
     check(config(shop), "web")
 

@@ -96,10 +96,10 @@ class Leases:
         self.renew_at = 0.0
         self.claim_at = 0.0
 
-    def open(self, redis: ArqRedis, outages: Outages) -> None:
-        """Use these connections."""
+    def open(self, redis: ArqRedis, outages: Outages, *, is_burst: bool) -> None:
+        """Use these connections; a burst keeps none, since nobody need close it."""
         self._redis = redis
-        self._run = one_by_one(redis)
+        self._run = partial(run_script, redis) if is_burst else one_by_one(redis)
         self._outages = outages
         self._loop = asyncio.get_running_loop()
 

@@ -137,7 +137,7 @@ class Loop(arq.worker.Worker):
             on_long=self.leases.renew_first,
             long_s=self.leases.lease_s / 2,
         )
-        self.leases.open(self.pool, self.outages)
+        self.leases.open(self.pool, self.outages, is_burst=self.burst)
         self.ends.open(self.pool, self.outages)
         options = RunOptions(
             queue=self.queue_name,

@@ -35,7 +35,7 @@ function chart(title, rows, text) {
   }
   const legend = rows.map(({ name, said }) => element("span", { className: `key ${name}`, textContent: said }));
   return element("figure", {},
-    element("figcaption", {}, element("b", { textContent: title }), ...legend,
+    element("figcaption", {}, element("strong", { textContent: title }), ...legend,
       element("span", { className: "most", textContent: `at most ${text(most)}` })),
     svg);
 }

@@ -103,7 +103,7 @@ async def test_a_waiting_job_is_aborted_in_whatever_queue_without_a_worker(
     assert await app.redis.zrange("arq:abort", 0, -1) == [b"elsewhere2"]
     results = [f"arq:result:{name}" for name in ("elsewhere", "here", "there")]
     keys = sorted(key.decode() for key in await app.redis.keys())
-    others = [key for key in keys if "sent" not in key and ":wake" not in key]
+    others = [key for key in keys if "reply" not in key and ":wake" not in key]
     assert others == [*("arq:abort", "arq:job:elsewhere2", *results, "unheard of")]
 
 

@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError, ReadOnlyError, RedisError
 from .cluster import cluster_pool
 
 #: What a call raises while Redis cannot be reached, or refuses to work.
-UNREACHABLE = (RedisError, OSError)
+REDIS_ERRORS = (RedisError, OSError)
 
 # A peer that is gone without a word is noticed after 15 s of silence and three probes
 # that nobody answers, 5 s apart; or when what was sent is not acknowledged within 20 s.

@@ -34,7 +34,7 @@ ERRORS = (
     "arq:errors:"  # list: one JSON text for each failed try, and each retry by hand
 )
 PROGRESS = "arq:progress:"  # what the job said last of how far it is, JSON
-SENT = "arq:sent:"  # what enqueue was told, in case the answer is lost; 10 seconds
+REPLY = "arq:reply:"  # of enqueue and the like, in case it is lost; for 10 seconds
 UNKNOWN = "arq:unknown:"  # since when no worker has known the job's task
 DONE = "arq:done:"  # channel: the job has ended
 

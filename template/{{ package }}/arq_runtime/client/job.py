@@ -8,7 +8,7 @@ from arq.constants import result_key_prefix
 from arq.jobs import Job as ArqJob
 from arq.jobs import ResultNotFound, SerializationError, deserialize_result
 
-from ..connection import UNREACHABLE
+from ..connection import REDIS_ERRORS
 from ..keys import DONE, WORKERS
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Job(ArqJob, Generic[R]):  # noqa: UP046, RUF100 - Python 3.11 knows no oth
                     await pubsub.get_message(
                         ignore_subscribe_messages=True, timeout=pole_delay or poll_delay
                     )
-                except UNREACHABLE:  # if Redis is away, the next look tells
+                except REDIS_ERRORS:  # if Redis is unreachable, the next look tells
                     await asyncio.sleep(pole_delay or poll_delay)
         info = deserialize_result(stored, deserializer=self._deserializer)
         if info.success:

@@ -14,7 +14,7 @@ from arq.utils import timestamp_ms
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 
-from ..connection import UNREACHABLE
+from ..connection import REDIS_ERRORS
 from ..context import enqueue_span
 from ..keys import OUTBOX, WAKE
 from ..queue import Task
@@ -139,14 +139,14 @@ class Outbox:
     async def _wake(self) -> None:
         queue = self._client.queues.default
         pool = await queue.server.pool()
-        with suppress(*UNREACHABLE):  # the workers look each second, too
+        with suppress(*REDIS_ERRORS):  # the workers look each second, too
             async with asyncio.timeout(ATTEMPT_S), pool.calls:
                 await pool.redis.publish(queue.name + OUTBOX + WAKE, "")
 
     async def move(self) -> bool:
         """Move committed jobs to Redis, the oldest first: MOVE of them, at most.
 
-        Several may do so at once. A queue whose Redis is away holds up no other.
+        Several may do so at once. A queue whose Redis is unreachable holds up no other.
 
         Returns:
             Whether there may be more.
@@ -166,7 +166,7 @@ class Outbox:
                 try:
                     if not await self._move(session, name):
                         held[name] = None  # by another worker
-                except UNREACHABLE as exc:
+                except REDIS_ERRORS as exc:
                     held[name] = exc
                     await session.rollback()
             else:

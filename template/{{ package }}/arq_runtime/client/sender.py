@@ -20,7 +20,7 @@ from typing import Any
 from redis.exceptions import AuthenticationError
 
 from ..connection import drop_replica
-from ..keys import FAILED, SENT, WAKE, with_tag_of
+from ..keys import FAILED, REPLY, WAKE, with_tag_of
 from ..line import Run, one_by_one
 from ..queue import Queue
 from ..scripts import BATCH_BYTES, run_script, script
@@ -168,7 +168,7 @@ class Sender:
             self._begin()
 
     def _new_token(self) -> str:
-        return SENT + with_tag_of(self._name, token_hex(16))
+        return REPLY + with_tag_of(self._name, token_hex(16))
 
     def _keys(self, token: str) -> list[str]:
         return [self._name, self._name + FAILED, self._name + WAKE, token]

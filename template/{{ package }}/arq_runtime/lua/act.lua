@@ -8,9 +8,9 @@
 --       long a discarded one can be had back, in ms; how many of them, the newest; who
 --       acts; what they are discarded under, or ""; ids
 -- Reply: on how many it has acted
-local wake, sent, discarded = unpack(KEYS, 3)
+local wake, told, discarded = unpack(KEYS, 3)
 local action, expires, keep, most, by, batch = unpack(ARGV, 1, 6)
-local count = tonumber(redis.call('get', sent) or '')
+local count = tonumber(redis.call('get', told) or '')
 if count then return count end
 count = 0
 
@@ -109,7 +109,7 @@ if action == 'discard' and count > 0 then
   redis.call('pexpire', discarded, keep)
 end
 if count > 0 then
-  redis.pcall('set', sent, count, 'PX', 10000)
+  redis.pcall('set', told, count, 'PX', 10000)
   wake_up(wake, count)
 end
 return count

@@ -9,7 +9,7 @@
 --
 -- Under `maxmemory` and `noeviction`, Redis refuses a script's first write if that needs
 -- memory, and no later one: so the job itself is written before all else.
-local wake, sent = unpack(KEYS, 3)
+local wake, told = unpack(KEYS, 3)
 local function is_taken(id, own)
   if id == '' or own == '' then return id == '' end
   local has_job = redis.call('exists', job .. id) == 1
@@ -18,7 +18,7 @@ local function is_taken(id, own)
     or not redis.call('zscore', queue, id))
 end
 
-local reply = redis.call('get', sent)
+local reply = redis.call('get', told)
 if reply then return reply end
 reply = {}
 local queued = 0
@@ -43,6 +43,6 @@ for i = 1, #ARGV, 6 do
   reply[#reply + 1] = taken and '0' or '1'
 end
 reply = table.concat(reply)
-redis.call('set', sent, reply, 'PX', 10000)
+redis.call('set', told, reply, 'PX', 10000)
 if queued > 0 then wake_up(wake, queued) end
 return reply

@@ -12,7 +12,7 @@ from typing import Literal
 from arq import ArqRedis
 from arq.utils import timestamp_ms
 
-from ..keys import DISCARDED, EXPIRES_MS, FAILED, PAUSED, SENT, WAKE, with_tag_of
+from ..keys import DISCARDED, EXPIRES_MS, FAILED, PAUSED, REPLY, WAKE, with_tag_of
 from ..queue import Queue
 from ..scripts import script
 from .find import step
@@ -236,7 +236,7 @@ class Operations(Looking):
                 queue.name,
                 queue.name + FAILED,
                 queue.name + WAKE,
-                SENT + with_tag_of(queue.name, token_hex(16)),
+                REPLY + with_tag_of(queue.name, token_hex(16)),
                 queue.name + DISCARDED,
             ],
             [action, EXPIRES_MS, _KEEP_DISCARDED_MS, _MOST_DISCARDED, by, batch, *ids],

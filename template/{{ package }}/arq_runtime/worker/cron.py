@@ -11,7 +11,7 @@ from arq.cron import CronJob, next_cron
 from arq.jobs import serialize_job
 from arq.utils import ms_to_datetime, timestamp_ms, to_unix_ms
 
-from ..connection import UNREACHABLE
+from ..connection import REDIS_ERRORS
 from ..keys import CRON, CRONS, with_tag_of
 from ..limits import Limit, counted, with_control
 from ..scripts import run_script, script
@@ -187,7 +187,8 @@ class Schedule:
             How many were enqueued, by whomever.
 
         Raises:
-            redis.exceptions.RedisError, OSError: Redis is away; nothing is skipped.
+            redis.exceptions.RedisError, OSError: Redis is unreachable; none is
+                skipped.
         """
         count = 0
         for job in self._jobs:
@@ -204,7 +205,7 @@ class Schedule:
                 elif job.next_run > now - window:
                     try:
                         await self._enqueue(redis, job, due)
-                    except UNREACHABLE:
+                    except REDIS_ERRORS:
                         job.next_run = due
                         raise
                     count += 1

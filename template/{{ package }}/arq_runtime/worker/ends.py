@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from arq import ArqRedis
 
-from ..connection import UNREACHABLE
+from ..connection import REDIS_ERRORS
 from ..keys import ENDS, FAILED
 from ..scripts import BATCH_BYTES, run_script, script
 from .job import ClaimedJob, End
@@ -155,7 +155,7 @@ class Ends:
                     answers = await self._send(
                         [finished], uuid4().hex, self._key + ":large"
                     )
-                except UNREACHABLE:
+                except REDIS_ERRORS:
                     # Is it Redis, or the result?
                     await self._wait_out(self._redis.time)
                 else:
@@ -168,7 +168,7 @@ class Ends:
     async def _record(self, batch: list[_Finished]) -> None:
         try:
             answers = await self._wait_out(partial(self._send, batch, uuid4().hex))
-        except UNREACHABLE as exc:  # in burst mode
+        except REDIS_ERRORS as exc:  # in burst mode
             answers = [exc] * len(batch)
         self._note_recorded(batch, answers)
 
@@ -211,7 +211,7 @@ class Ends:
             job.is_ending = True
             details = json.dumps(end.details) if end.details else b""
             lost = job.payload or b"" if job.lost else b""
-            values += [job.id, job.token, job.job_try, end.what, end.ms]
+            values += [job.id, job.token, job.job_try, end.action, end.ms]
             values += [end.result or b"", end.keep_result_ms, details, lost]
             values.append(job.control)
         keys = [self._queue, self._queue + FAILED, key or self._key]

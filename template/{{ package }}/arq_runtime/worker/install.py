@@ -14,7 +14,7 @@ import click
 from arq.connections import RedisSettings
 from arq.constants import default_queue_name, health_check_key_suffix
 
-from ..connection import UNREACHABLE, address, connect
+from ..connection import REDIS_ERRORS, address, connect
 from ..values import error_text
 from . import logs
 from .options import SETTINGS, WorkerOptions
@@ -39,7 +39,7 @@ def get_kwargs(settings_cls: Any) -> dict[str, Any]:
 
 
 def check_health(settings_cls: Any) -> int:
-    """`arq --check`: 0 if the worker lives, 1 if not or if Redis is away for 3 s."""
+    """`arq --check`: 0 if the worker lives, 1 if not, or no Redis answers for 3 s."""
     options = get_kwargs(settings_cls)
     redis_settings = options.get("redis_settings") or RedisSettings()
     queue = options.get("queue_name") or default_queue_name
@@ -55,7 +55,7 @@ def check_health(settings_cls: Any) -> int:
 
     try:
         health = asyncio.run(said())
-    except UNREACHABLE as exc:
+    except REDIS_ERRORS as exc:
         why = f"{address(redis_settings)}: {error_text(exc)}"
         logger.error("Health check failed, see ARQ_REDIS_URL: %s", why)
         return 1

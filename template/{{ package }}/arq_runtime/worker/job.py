@@ -99,7 +99,7 @@ class ClaimedJob:
 class End:
     """How a try of a job has ended, as lua/finish.lua takes it."""
 
-    what: str
+    action: str
     """complete, failed, retry, release or unknown"""
     outcome: str
     """complete, retried, failed, timeout, aborted, released, ...: as metrics call it"""

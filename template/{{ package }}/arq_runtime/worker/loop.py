@@ -167,7 +167,8 @@ class Loop(arq.worker.Worker):
         In burst mode, until the queue is empty.
 
         Raises:
-            redis.exceptions.RedisError, OSError: In burst mode, when Redis is away.
+            redis.exceptions.RedisError, OSError: In burst mode, Redis is
+                unreachable.
         """
         self._open()
         with pulse(self.leases):
@@ -310,11 +311,11 @@ class Loop(arq.worker.Worker):
         await self.runner.call_hook(self.after_job_end, job, ctx)
 
     def _count(self, end: End) -> None:
-        if end.what == "complete" and end.outcome == "complete":
+        if end.action == "complete" and end.outcome == "complete":
             self.jobs_complete += 1
-        elif end.what in ("complete", "failed"):
+        elif end.action in ("complete", "failed"):
             self.jobs_failed += 1
-        elif end.what != "unknown":
+        elif end.action != "unknown":
             self.jobs_retried += 1
 
     def _cancel(self, job_id: str, why: str) -> None:

@@ -9,7 +9,7 @@ from arq import ArqRedis
 from arq.connections import RedisSettings
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from ..connection import UNREACHABLE, address, drop_replica
+from ..connection import REDIS_ERRORS, address, drop_replica
 from ..values import error_text
 from .job import LOGGED_ERROR_SIZE, clean
 
@@ -88,7 +88,7 @@ class Outages:
         while True:
             try:
                 result = await step()
-            except UNREACHABLE as exc:
+            except REDIS_ERRORS as exc:
                 if not self._is_patient:
                     raise
                 if is_first and (remedy := _hopeless(exc)):

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from ..connection import UNREACHABLE, drop_replica
+from ..connection import REDIS_ERRORS, drop_replica
 from ..keys import OUTBOX, WAKE
 from ..queue import Queue
 from ..server import ATTEMPT_S
@@ -61,7 +61,7 @@ class Relay:
         """Set `wake` for each commit, until cancelled."""
         redis = await self._queue.redis()
         while True:
-            with suppress(*UNREACHABLE):  # until it is back, POLL_S it is
+            with suppress(*REDIS_ERRORS):  # until it is back, POLL_S it is
                 async with redis.pubsub() as pubsub:
                     await pubsub.subscribe(self._key + WAKE)
                     asked = False
@@ -87,7 +87,7 @@ class Relay:
             finally:
                 async with asyncio.timeout(ATTEMPT_S):
                     await redis.delete(self._key)
-        except UNREACHABLE as exc:  # the worker itself says so
+        except REDIS_ERRORS as exc:  # the worker itself says so
             await drop_replica(redis, exc)
 
     async def _move_all(self) -> None:

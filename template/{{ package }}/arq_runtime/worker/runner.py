@@ -323,10 +323,10 @@ class Runner:
         }
         return end
 
-    def _end(self, job: ClaimedJob, what: str, outcome: str, result: Any) -> End:
+    def _end(self, job: ClaimedJob, action: str, outcome: str, result: Any) -> End:
         """An end with a result, which is kept as the task or the worker says."""
         function = job.function
-        end = End(what, outcome)
+        end = End(action, outcome)
         forever, seconds = self._options.keep_result_forever, self._options.keep_result
         if function and function.keep_result_forever is not None:
             forever = function.keep_result_forever

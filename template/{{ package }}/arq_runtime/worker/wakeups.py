@@ -7,7 +7,7 @@ from typing import Any
 
 from arq import ArqRedis
 
-from ..connection import UNREACHABLE
+from ..connection import REDIS_ERRORS
 
 #: How long Redis keeps a worker waiting, in seconds: a connection that is half open
 #: would wait for ever, and Redis would take it for a worker.
@@ -26,7 +26,7 @@ async def wait_for_jobs(
     """
     execute: Callable[..., Awaitable[Any]] = redis.execute_command
     while True:
-        with suppress(*UNREACHABLE):  # until it is back, poll_delay it is
+        with suppress(*REDIS_ERRORS):  # until it is back, poll_delay it is
             while await is_idle.wait():
                 async with asyncio.timeout(WAIT_S + ANSWER_S):
                     if await execute("BLPOP", key, WAIT_S):

@@ -17,7 +17,7 @@ from arq.constants import health_check_key_suffix
 from arq.utils import to_unix_ms
 from redis.exceptions import ResponseError
 
-from ..connection import UNREACHABLE
+from ..connection import REDIS_ERRORS
 from ..keys import ENDS, GAUGES
 from . import heartbeat, logs
 from .loop import Loop
@@ -190,7 +190,7 @@ class Worker(Loop):
         except HopelessError as exc:
             logger.critical("Redis cannot be used: %s", exc)
             sys.exit(1)
-        except UNREACHABLE as exc:
+        except REDIS_ERRORS as exc:
             why = self.outages.reason(exc)
             logger.critical("Redis is not reachable, see ARQ_REDIS_URL: %s", why)
             sys.exit(1)
@@ -222,7 +222,7 @@ class Worker(Loop):
             return
         if not self.is_open:  # main() was never called
             self._open()
-        with contextlib.suppress(*UNREACHABLE):
+        with contextlib.suppress(*REDIS_ERRORS):
             async with asyncio.timeout(STOP_S):
                 await self.leases.claimed()
                 ending = list(self.tasks.values())
@@ -230,7 +230,7 @@ class Worker(Loop):
                     ending.append(self.main_task)  # it uses the connections
                 if ending:
                     await asyncio.wait(ending)
-        with contextlib.suppress(*UNREACHABLE):
+        with contextlib.suppress(*REDIS_ERRORS):
             async with asyncio.timeout(STOP_S if self.leases.held else 0.5):
                 await self.ends.give_back(
                     self.leases.held.values(), self.runner.released
@@ -249,6 +249,6 @@ class Worker(Loop):
             if self.on_shutdown:
                 await self.on_shutdown(self.ctx)
         finally:
-            with contextlib.suppress(*UNREACHABLE):
+            with contextlib.suppress(*REDIS_ERRORS):
                 await self.pool.connection_pool.disconnect()
             self._pool = None

@@ -47,8 +47,8 @@ class History(Observer):
         """Add to the minute that it is by Redis' time what has ended since.
 
         Raises:
-            redis.exceptions.RedisError, OSError: Redis is away; what has ended since
-                the last time is not counted then.
+            redis.exceptions.RedisError, OSError: Redis is unreachable; what has
+                ended since the last time is not counted then.
         """
         if not self._counts:
             return

@@ -57,7 +57,7 @@ class Holder:
             let_go=self.leases.let_go,
         )
         outages = Outages(None, is_patient=False, on_long=lambda: None, long_s=60)
-        self.leases.open(app.redis, outages)
+        self.leases.open(app.redis, outages, is_burst=False)
         self.ends.open(app.redis, outages)
 
 

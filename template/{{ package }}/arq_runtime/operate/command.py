@@ -70,17 +70,15 @@ def add_failed_command(
         /,
         job_ids: tuple[str, ...],
         is_all: bool,
-        task: str | None,
-        search: str | None,
-        error: str | None,
+        task: str,
+        search: str,
+        error: str,
         since: datetime | None,
         queue: str | None,
         as_json: bool,
         **asked: Any,
     ) -> None:
-        which = Which(
-            task=task or "", text=search or "", error=error or "", since=since
-        )
+        which = Which(task=task, text=search, error=error, since=since)
         if bool(job_ids) == (is_all or not which.is_all):
             raise click.UsageError(
                 "Name jobs; or --all of them, those of a --task, with an --error, ..."
@@ -152,14 +150,14 @@ def purge(
     /,
     is_all: bool,
     older_than: timedelta | None,
-    task: str | None,
-    search: str | None,
+    task: str,
+    search: str,
     queue: str | None,
     as_json: bool,
     **asked: Any,
 ) -> None:
     """Delete queued and deferred jobs, for good."""
-    which = Which(task=task or "", text=search or "")
+    which = Which(task=task, text=search)
     if is_all == (older_than is not None or not which.is_all):
         raise click.UsageError(
             "Say --all jobs; or those of a --task, or --older-than, say, 1d."
@@ -188,14 +186,14 @@ def abort(
     project: Project,
     /,
     job_ids: tuple[str, ...],
-    task: str | None,
-    search: str | None,
+    task: str,
+    search: str,
     queue: str | None,
     as_json: bool,
     **asked: Any,
 ) -> None:
     """Cancel jobs that wait or run."""
-    which = Which(task=task or "", text=search or "")
+    which = Which(task=task, text=search)
     if bool(job_ids) == (not which.is_all):
         raise click.UsageError("Name jobs, or those of a --task or with a --search.")
 

@@ -93,16 +93,16 @@ def list_command(
     project: Project,
     /,
     state: Any,
-    task: str | None,
-    search: str | None,
-    error: str | None,
+    task: str,
+    search: str,
+    error: str,
     since: datetime | None,
     queue: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """List the jobs in a state, or those in all states."""
-    which = Which(task=task or "", text=search or "", error=error or "", since=since)
+    which = Which(task=task, text=search, error=error, since=since)
     if error and state != "failed":
         raise click.UsageError("--error is for failed jobs: list failed --error ...")
 
@@ -132,11 +132,9 @@ def list_command(
 @queue_option
 @json_option
 @click.pass_obj
-def errors(
-    project: Project, task: str | None, queue: str | None, as_json: bool
-) -> None:
+def errors(project: Project, task: str, queue: str | None, as_json: bool) -> None:
     """Count the failed jobs by task and kind of error."""
-    work = partial(project.operations.error_groups, Which(task=task or ""), queue=queue)
+    work = partial(project.operations.error_groups, Which(task=task), queue=queue)
     groups: list[ErrorGroup] = project.run(work, queue, task)
     if as_json:
         return print_json(groups)

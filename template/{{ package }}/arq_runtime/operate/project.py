@@ -163,11 +163,17 @@ def who() -> str:
 
 queue_option = click.option("--queue", help="Name of a queue; else the default one.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-task_option = click.option("--task", help="Only jobs of the task with this name.")
-search_option = click.option(
-    "--search", help="Only jobs with this text: in id, task, arguments or error."
+task_option = click.option(
+    "--task", default="", help="Only jobs of the task with this name."
 )
-error_option = click.option("--error", help="Only jobs with this text in their error.")
+search_option = click.option(
+    "--search",
+    default="",
+    help="Only jobs with this text: in id, task, arguments or error.",
+)
+error_option = click.option(
+    "--error", default="", help="Only jobs with this text in their error."
+)
 since_option = click.option(
     "--since",
     callback=since,

@@ -71,5 +71,5 @@ class Metrics(Observer):
         if counts is not None:
             counts = {**counts}
             OLDEST.labels(queue).set(counts.pop("oldest"))
-            for state, number in counts.items():
-                QUEUE.labels(queue, state).set(number)
+            for state, jobs in counts.items():
+                QUEUE.labels(queue, state).set(jobs)

@@ -194,6 +194,13 @@ def test_one_that_is_not_healthy_leaves_the_old_version(
     assert "healthy" in output
 
 
+def test_a_worker_that_keeps_ending_is_not_waited_for(version_1: Server) -> None:
+    sick = {"STUB_SICK": min(GREEN), "STUB_RESTARTS": "3"}
+    status, output = version_1.deploy("2", HEALTH_TIMEOUT="3600", **sick)
+    assert status != 0 and "is not healthy after" in output
+    assert version_1.running() == BLUE
+
+
 def test_two_deploys_at_once_are_impossible(version_1: Server) -> None:
     version_1.reset()
     first = version_1.start("2", STUB_WAIT="1")
@@ -265,7 +272,7 @@ class RealServer:
         self.shop = shop
         self.scripts = shop / "deploy/linux-server"
         (self.scripts / ".env").write_text(
-            "IMAGE=shop-test:latest\nHEALTH_TIMEOUT=60\nARQ_JOB_TIMEOUT=50\n"
+            "IMAGE=shop-test:latest\nHEALTH_TIMEOUT=400\nARQ_JOB_TIMEOUT=50\n"
             "DATABASE_URL=sqlite+aiosqlite:////tmp/shop.db\n"
         )
         # there is no registry to pull from; all else is Docker's
@@ -288,7 +295,7 @@ class RealServer:
     def deploy(self, version: str) -> tuple[int, str]:
         path = {"PATH": f"{self.shop / 'bin'}:{os.environ['PATH']}"}
         script = self.scripts / "deploy.sh"
-        done = run(["bash", script, version], env=path, check=False, timeout=300)
+        done = run(["bash", script, version], env=path, check=False, timeout=900)
         return done.returncode, done.stdout + done.stderr
 
     def containers(self) -> dict[str, str]:
@@ -349,7 +356,8 @@ def test_a_new_version_replaces_the_old_one_in_containers(
     (real_server.shop / "Dockerfile.2").write_text(f"FROM shop-test:1\n{broken}\n")
     real_server.build("2", "Dockerfile.2")
     status, output = real_server.deploy("2")
-    assert status != 0 and "RuntimeError: broken" in output
+    assert status != 0, output
+    assert "RuntimeError: broken" in output, output
     assert real_server.containers() == redis | dict.fromkeys(BLUE, "shop-test:1")
 
     # the old worker finishes what it runs; the app's variables are the worker's

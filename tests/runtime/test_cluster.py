@@ -1,9 +1,11 @@
 """Redis Cluster: a queue whose name has a hash tag is on one node, and fails over."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -140,6 +142,59 @@ async def test_its_replica_takes_over(
             await until(lambda n=n: notes.events(str(n), "end"), 30)
         check = await processes.start("--check", ready=False, env=TAG)
         assert await check.exit_code() == 0
+        assert await worker.stop() == 0
+    finally:
+        processes.close()
+        await app.close()
+
+
+async def test_it_moves_to_another_node(
+    cluster: Cluster, notes: Notes, tmp_path: Path
+) -> None:
+    """While its keys are on their way, calls wait; nothing is lost, nothing runs twice."""
+    processes = Processes(cluster.url, tmp_path)
+    app = App(cluster.url, queue=TAGGED)
+    source = cluster.master_of(TAGGED)
+    target = next(one for one in cluster.nodes[:3] if one is not source)
+    sent, is_moved = 0, False
+
+    async def send() -> None:
+        nonlocal sent
+        while not is_moved:
+            await app.enqueue("job", sent, _job_id=f"j{sent}")
+            sent += 1
+
+    def run(node: OwnRedis, *command: Any) -> Any:
+        with redis.Redis(port=node.port, decode_responses=True) as client:
+            return client.execute_command(*command)
+
+    def move() -> None:
+        slot = key_slot(TAGGED.encode())
+        for one, state, other in (
+            (target, "IMPORTING", source),
+            (source, "MIGRATING", target),
+        ):
+            identity = run(other, "CLUSTER", "MYID")
+            run(one, "CLUSTER", "SETSLOT", slot, state, identity)
+        while keys := run(source, "CLUSTER", "GETKEYSINSLOT", slot, 20):
+            to = ("127.0.0.1", target.port, "", 0, 5000)
+            run(source, "MIGRATE", *to, "KEYS", *keys)
+        time.sleep(0.5)  # calls meet a queue that has gone
+        for one in (target, source, *cluster.nodes[:3]):
+            run(one, "CLUSTER", "SETSLOT", slot, "NODE", run(target, "CLUSTER", "MYID"))
+
+    try:
+        worker = await processes.start(env=TAG)
+        sending = asyncio.create_task(send())
+        await until(lambda: sent > 50, 30)
+        await asyncio.to_thread(move)
+        at = sent
+        await until(lambda: sent > at + 50 or sending.done(), 30)
+        is_moved = True
+        await sending
+        for n in range(sent):
+            await until(lambda n=n: notes.events(str(n), "end"), 30)
+            assert len(notes.events(str(n), "start")) == 1
         assert await worker.stop() == 0
     finally:
         processes.close()

@@ -44,8 +44,12 @@ TRANSIENT = (
     BusyLoadingError,
 )
 
-
-_TRANSIENT = ("BUSY ", "MOVED ", "CLUSTERDOWN ", "TRYAGAIN ")
+#: The same, by what Redis says: another script runs for long; or a cluster fails over,
+#: or moves the queue to another node.
+_TRANSIENT = (
+    *("BUSY ", "MOVED ", "ASK ", "CLUSTERDOWN ", "TRYAGAIN "),
+    "Script attempted to access a non local key",
+)
 
 
 class QueueUnavailableError(ConnectionError):
@@ -53,7 +57,7 @@ class QueueUnavailableError(ConnectionError):
 
 
 def is_transient(exc: BaseException) -> bool:
-    """Is another try worth it? Also while a script of another client runs for long."""
+    """Is another try worth it?"""
     return isinstance(exc, TRANSIENT) or (
         isinstance(exc, ResponseError) and str(exc).startswith(_TRANSIENT)
     )

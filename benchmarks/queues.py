@@ -52,6 +52,7 @@ from support import (  # noqa: E402
     ARQ,
     PAXX,
     environment,
+    free_port,
     git,
     make_template,
     run,
@@ -569,7 +570,7 @@ def main() -> None:
 
     with (
         tempfile.TemporaryDirectory() as scratch,
-        ValkeyServer() as valkey,
+        ValkeyServer(port=free_port()) as valkey,
         far_away(valkey.port, seconds=0.025) as far_port,
         postgres() as postgres_url,
     ):

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar
 
 from arq_runtime.client.client import Client
+from arq_runtime.client.gather import Gather
 from arq_runtime.client.job import Job
 from arq_runtime.client.status import Lookup
 from arq_runtime.connection import connect, parse_redis_url
@@ -44,6 +45,7 @@ class App:
         self.server = Server(self.redis_settings, self.serializer, queue)
         self.queues = Queues(Queue(queue, self.server))
         self.client = Client(self.queues)
+        self.gather = Gather(self.client)
         self.lookup = Lookup(self.queues)
         self.operations = Operations(self.queues)
         self.redis: Any = connect(self.redis_settings, default_queue_name=queue)
@@ -57,6 +59,12 @@ class App:
         job = await self.client.enqueue(function, *args, **kwargs)
         assert job is not None
         return job
+
+    async def gather_then(self, calls: Any, then: Any) -> Job:
+        """A new batch, and the job after it, which must not be None."""
+        last = await self.gather.gather_then(calls, then=then)
+        assert last is not None
+        return last
 
     # --- Workers
 

@@ -104,6 +104,10 @@ async def test_what_a_queue_does(cluster: Cluster, notes: Notes) -> None:
         calls = [{"name": n} for n in range(50)]
         many = await app.client.enqueue_many(job, calls)
         assert [await one.result(20) for one in many if one] == list(range(50))
+        pair = [app.client.enqueue(job, "one"), app.client.enqueue(job, "two")]
+        last = await app.gather_then(pair, then=app.client.job(job))
+        ids = await last.result(20)
+        assert [id_.partition("}")[0] for id_ in ids] == ["{shop", "{shop"]
         long = await app.enqueue(job, "long", 600)
         await notes.started("long")
         assert await app.lookup.abort_job(long.job_id)

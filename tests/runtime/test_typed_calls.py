@@ -15,6 +15,7 @@ CALLS = """
 from typing import Any, assert_type
 
 from arq_runtime.client.client import Client
+from arq_runtime.client.gather import Gather
 from arq_runtime.client.job import Job
 
 
@@ -24,6 +25,10 @@ async def welcome(ctx: dict[str, Any], user_id: int, text: str = "") -> list[int
 
 def plain(ctx: dict[str, Any], path: str) -> float:
     return 1.5
+
+
+async def report(ctx: dict[str, Any], job_ids: list[str], month: int = 1) -> str:
+    return "done"
 
 
 async def main(client: Client) -> None:
@@ -38,6 +43,15 @@ async def main(client: Client) -> None:
     await client.job(welcome)()  # one is missing
     await client.job(plain)(1)  # of another type
     await client.job(welcome, _deferby=1)(1)  # no such option
+    gather_then = Gather(client).gather_then
+    calls = [client.job(welcome)(1), client.job(welcome)(2)]
+    mixed = [client.job(plain)("a"), client.enqueue("welcome", user_id=1)]
+    await gather_then(calls, then=client.job(report))
+    await gather_then(mixed, then=client.job(report, _job_id="a"))
+    await gather_then(calls, then=lambda ids: client.job(report)(ids, month=2))
+    await gather_then(calls, then=lambda ids: client.enqueue("report", ids))
+    await gather_then(calls, then=client.job(plain))  # takes no ids
+    await gather_then([1], then=client.job(report))  # no calls
 """
 
 

@@ -23,6 +23,7 @@ ENDS = ":ends:"  # + worker id: how it recorded what ended last, for the same re
 GAUGES = ":gauges"  # the worker whose turn it is to count the queue's jobs
 OUTBOX = ":outbox"  # whose turn it is to move the outbox; + WAKE, a channel: a commit
 CRON = ":cron:"  # + name and time: a run of a cron job that has been enqueued
+BATCH = ":batch:"  # + name: hash, see lua/gather.lua
 CRONS = ":crons"  # hash, since when a cron job is known, and how its last run ended
 HISTORY = ":history:"  # + minute since 1970: hash, what has ended in it, by task
 # ":looks"; ":line:", ":places:", ":starts:" + a limit's name: see lua/control.lua

@@ -32,6 +32,7 @@ from arq.utils import ms_to_datetime
 from .client.calls import Call
 from .client.job import Job
 from .connection import connect, parse_redis_url
+from .keys import BATCH
 from .models import Parameters
 from .queue import Queue, Queues
 from .values import TaskError, error_text
@@ -118,8 +119,12 @@ async def run_queued(queues: Queues) -> int:
                 if not getattr(cls, "functions", ()):
                     continue
                 pool = await queue.redis()
+                # None waits for its time, but what waits for a batch.
                 waiting = await pool.zrange(queue.name, 0, -1)
-                if waiting:  # none waits for its time
+                for batch in await pool.keys(f"{queue.name}{BATCH}*"):
+                    last = dict(await pool.hgetall(batch))[b"then"]  # type: ignore[misc]
+                    waiting = [id_ for id_ in waiting if id_ != last]
+                if waiting:
                     due = {id_: place for place, id_ in enumerate(waiting, 1)}
                     await pool.zadd(queue.name, due)
                 options = get_kwargs(cls) | {"redis_pool": pool, "retry_delay": 0}

@@ -28,7 +28,8 @@ class Call(NamedTuple):
 
     job_id: bytes
     own_id: str
-    """"" for a new id, "own" for one of the caller's, "replace" to replace a job."""
+    """"" for a new id, "own" for one of the caller's, "replace" to replace a job;
+    "gathered" for one of the batch that the last call before waits for."""
     delay: int
     """Milliseconds from now, unless there is a time."""
     due: int

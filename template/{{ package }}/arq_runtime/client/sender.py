@@ -41,7 +41,7 @@ BATCH_JOBS = 1000
 #: What is answered within an attempt, however slow the network is.
 SMALL_BYTES = BATCH_BYTES // 16
 
-_ENQUEUE = script("control", "failed", "wake", "enqueue")
+_ENQUEUE = script("control", "failed", "wake", "gather", "enqueue")
 _SKIPPED = (b"", "", 0, 0, 0, b"")
 
 

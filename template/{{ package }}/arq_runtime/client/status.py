@@ -22,6 +22,7 @@ from ..queue import Queue, Queues
 from ..scripts import run_script, script
 from ..values import error_text
 
+_ABORT = script("control", "wake", "gather", "abort")
 _STATUS_KEYS = (
     "job_id",
     "status",
@@ -123,9 +124,7 @@ class Lookup:
                 content = await redis.get(job_key) or b""
                 cancelled, keep = _cancelled(queue, job_id, content)
                 values = [job_id, content, cancelled, keep]
-                outcome = await run_script(
-                    redis, script("control", "abort"), names, values
-                )
+                outcome = await run_script(redis, _ABORT, names, values)
             if outcome == b"gone":  # perhaps by a first try whose answer was lost
                 result = await redis.get(result_key)
                 return result is not None and _was_cancelled(result, deserializer)

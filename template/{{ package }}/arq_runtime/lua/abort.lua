@@ -1,6 +1,6 @@
 -- Aborts a job. One that waits is taken from its queue, and its result is that it was
 -- cancelled; one that runs, or whose queue is not known here, is marked for its worker.
--- Goes below control.lua.
+-- Goes below control.lua, wake.lua and gather.lua.
 --
 -- KEYS: queues in which it may be
 -- ARGV: id; the job, as it was read; its result; for how long that is kept, in ms
@@ -24,6 +24,7 @@ if redis.call('exists', in_progress .. id) == 0 then
         redis.call('set', result .. id, cancelled,
           unpack(keep == '-1' and {} or {'PX', keep}))
       end
+      has_ended(id)
       redis.pcall('publish', done .. id, '')
       return 'aborted'
     end

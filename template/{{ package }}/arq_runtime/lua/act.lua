@@ -1,6 +1,6 @@
 -- Acts on jobs, on each wholly or not at all: runs failed ones again, forgets them for an
 -- hour, brings them back, runs deferred ones without more delay, or deletes waiting
--- ones. Goes below control.lua, failed.lua and wake.lua.
+-- ones. Goes below control.lua, wake.lua, gather.lua and failed.lua.
 --
 -- KEYS: queue, failed set, where idle workers wait, what this call was told already,
 --       discarded set
@@ -92,6 +92,7 @@ function actions.purge(id)
   leave(limits_of(redis.pcall('get', job .. id)), id)
   redis.call('del', job .. id, retry .. id, errors .. id, progress .. id, unknown .. id)
   redis.call('zrem', aborts, id)
+  has_ended(id)
   redis.call('publish', done .. id, '')
   return true
 end

@@ -1,10 +1,12 @@
 -- Puts jobs on a queue: one round trip for any number, by Redis' own clock, and no race
--- between two clients with the same job id. Goes below control.lua and wake.lua.
+-- between two clients with the same job id. Goes below control.lua, wake.lua and
+-- gather.lua.
 --
 -- KEYS: queue, failed set, where idle workers wait, what this call was told already
 -- ARGV: six for each job: id; "" for a new id, "own" for one of the caller's, "replace"
---       to take the place of a job that waits or has ended; milliseconds from now; or when it is due, in milliseconds
---       since 1970; milliseconds until it expires; the job. An id of "" is skipped.
+--       to take the place of a job that waits or has ended, "gathered" for one of the
+--       batch that the last job before waits for; milliseconds from now; or when it is
+--       due, in milliseconds since 1970; milliseconds until it expires; the job. An id of "" is skipped.
 -- Reply: for each job "1" where it is queued, "0" where its id is taken
 --
 -- Under `maxmemory` and `noeviction`, Redis refuses a script's first write if that needs
@@ -21,14 +23,22 @@ end
 local reply = redis.call('get', told)
 if reply then return reply end
 reply = {}
-local queued = 0
+local queued, follower = 0, nil
 for i = 1, #ARGV, 6 do
   local id, own, delay, due, expires, content = unpack(ARGV, i, i + 5)
-  local taken = is_taken(id, own)
+  local taken
+  if own == 'gathered' then
+    taken = not follower or id == ''
+  else
+    taken = is_taken(id, own)
+    follower = not taken and id
+  end
   if not taken then
     local before = own == 'replace' and redis.pcall('get', job .. id)
     redis.call('psetex', job .. id, expires, content)
-    if own ~= '' then
+    if own == 'gathered' then
+      join(id, follower)
+    elseif own ~= '' then
       replace_failed(id)
       redis.call('del', result .. id, retry .. id, errors .. id, progress .. id)
       redis.pcall('zrem', aborts, id)

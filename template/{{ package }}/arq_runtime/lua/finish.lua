@@ -1,5 +1,5 @@
 -- Records how tries of jobs have ended: results, failures, retries. Goes below control.lua,
--- wake.lua, failed.lua and lease.lua.
+-- wake.lua, gather.lua, failed.lua and lease.lua.
 --
 -- KEYS: queue, failed set, how the worker recorded what ended last
 -- ARGV: token; how long jobs, and failed ones, are kept, in ms; how many failed ones of
@@ -79,6 +79,7 @@ local function finish(id, try, what, details, value, px, limits)
       redis.call('pexpire', progress .. id, tonumber(px) or 0)
     end
   end
+  has_ended(id)
   redis.pcall('publish', done .. id, '')
   return type(stored) == 'table' and stored.err and DROPPED or DONE
 end

@@ -151,7 +151,8 @@ class Operations(Looking):
             progress: Called each second with at how many it has looked, of how many.
         """
         it, count, told_at = self._queue(queue), 0, time.monotonic() + 1
-        states: tuple[State, ...] = (state,) if state else ("queued", "deferred")
+        # What waits for a batch is deferred until that has been deleted.
+        states: tuple[State, ...] = (state,) if state else ("deferred", "queued")
         for one in states:
             place = looked_at = 0
             while True:
@@ -231,7 +232,7 @@ class Operations(Looking):
         self, action: _Action, queue: Queue, ids: Sequence[bytes], by: str, batch: str
     ) -> int:
         count: int = await queue.run(
-            script("control", "failed", "wake", "act"),
+            script("control", "wake", "gather", "failed", "act"),
             [
                 queue.name,
                 queue.name + FAILED,

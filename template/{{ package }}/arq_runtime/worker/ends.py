@@ -34,7 +34,7 @@ BATCH_ENDS = 100
 #: How often a result that Redis takes from nobody is sent before it is dropped.
 LARGE_TRIES = 3
 
-_FINISH = script("control", "wake", "failed", "lease", "finish")
+_FINISH = script("control", "wake", "gather", "failed", "lease", "finish")
 
 #: An end to be recorded; the future has then what lua/finish.lua answers.
 _Finished = tuple[asyncio.Future[int], ClaimedJob, End]

@@ -1,8 +1,11 @@
 """Worker settings that log as Paxx' configuration does: as JSON, or for people."""
 
+import asyncio
+import json
 import logging
 import os
 import sys
+from typing import Any
 
 import structlog
 from fault_tasks import app
@@ -37,10 +40,17 @@ def configure_logging(verbose: bool) -> None:
     root.setLevel(logging.INFO)
 
 
+async def say(ctx: dict[str, Any], text: str) -> None:
+    """It is said, and then nothing more."""
+    logging.getLogger("shop").info(text)
+    await asyncio.Event().wait()
+
+
 WorkerSettings = app.settings(
-    *(job, fail),
+    *(job, fail, say),
     max_tries=1,
     configure_logging=staticmethod(configure_logging),
     log_arguments=os.environ["ARGUMENTS"] == "yes",
     log_results=os.environ["ARGUMENTS"] == "yes",
+    **json.loads(os.environ["OPTIONS"]),
 )

@@ -115,7 +115,8 @@ ARABIC = "\u202e\u0645\u0631\u062d\u0628\u0627"
 
 
 def test_whatever_is_in_a_job_is_text(page: Page, site: Site, db: redis.Redis) -> None:
-    keep_failed(db, NASTY, NASTY, NOW, error=NASTY, traceback=NASTY, reason=NASTY)
+    texts = dict.fromkeys(["error", "traceback", "reason", "log"], NASTY)
+    keep_failed(db, NASTY, NASTY, NOW, **texts)
     error = {"try": 1, "at": 5, "error": NASTY}
     db.rpush(f"arq:errors:{NASTY}", json.dumps(error))
     put(db, "nasty", "fail", NASTY)
@@ -137,6 +138,9 @@ def test_whatever_is_in_a_job_is_text(page: Page, site: Site, db: redis.Redis) -
         assert page.locator("body :is(script, img, b)").count() == 0
         page.keyboard.press("Escape")
         expect(dialog).to_be_hidden()
+    page.get_by_role("link", name=NASTY, exact=True).click()
+    expect(page.locator("#job-body h3:text('Log') + pre")).to_have_text(NASTY)
+    page.keyboard.press("Escape")
     page.get_by_role("link", name="long").click()
     expect(page.locator("#job-body")).to_contain_text("(1,000,002 characters)")
     assert len(page.content()) < 400_000

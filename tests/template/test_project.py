@@ -87,6 +87,8 @@ def test_the_worker_uses_the_projects_database_and_log(
 
     assert json.loads(ask("show", "count", "--json"))["result"] == 42
     assert "0 queued, 0 deferred, 0 in progress, 1 failed" in ask("stats")
+    [said] = json.loads(ask("show", "fails", "--json"))["log"].splitlines()
+    assert json.loads(said)["hint"] == "the log says why" and said in log
     assert ask("retry", "--all") == "retried 1 job\n"
     assert ask("--help").startswith("Usage: python -m core.arq [OPTIONS] COMMAND")
 

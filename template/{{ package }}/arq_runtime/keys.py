@@ -34,6 +34,7 @@ DISCARDED_JOB = "arq:discarded:"  # hash: the same of a discarded one, for an ho
 ERRORS = (
     "arq:errors:"  # list: one JSON text for each failed try, and each retry by hand
 )
+LOG = "arq:log:"  # the newest lines that the running job has logged
 PROGRESS = "arq:progress:"  # what the job said last of how far it is, JSON
 REPLY = "arq:reply:"  # of enqueue and the like, in case it is lost; for 10 seconds
 UNKNOWN = "arq:unknown:"  # since when no worker has known the job's task
@@ -77,7 +78,7 @@ local job, result = '{job_key_prefix}', '{result_key_prefix}'
 local in_progress, retry = '{in_progress_key_prefix}', '{retry_key_prefix}'
 local failed_job, errors = '{FAILED_JOB}', '{ERRORS}'
 local discarded_job = '{DISCARDED_JOB}'
-local progress, unknown = '{PROGRESS}', '{UNKNOWN}'
+local progress, log, unknown = '{PROGRESS}', '{LOG}', '{UNKNOWN}'
 local done = '{DONE}'
 local PARKED, MOST_LIMITS, MOST_PRIORITY = {PARKED}, {MOST_LIMITS}, {MOST_PRIORITY}
 local BEYOND, STEP = PARKED * (MOST_LIMITS + 1), {STEP_MS}

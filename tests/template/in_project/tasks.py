@@ -20,6 +20,7 @@ async def count(ctx: Context, start: int) -> int:
 
 async def fail(ctx: Context) -> None:
     """It fails."""
+    logger.info("about to fail", hint="the log says why")
     raise ValueError("no")
 
 
@@ -34,3 +35,4 @@ class WorkerSettings(BaseWorkerSettings):
     functions = (count, fail)
     on_startup = startup
     max_tries = 1
+    keep_logs = 10

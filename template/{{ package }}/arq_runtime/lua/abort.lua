@@ -17,7 +17,7 @@ if redis.call('exists', in_progress .. id) == 0 then
   for _, name in ipairs(KEYS) do
     queue = name
     if redis.call('zrem', queue, id) == 1 then
-      redis.call('del', job .. id, retry .. id)
+      redis.call('del', job .. id, retry .. id, log .. id)
       leave(limits_of(found), id)
       redis.call('zrem', aborts, id)
       if keep ~= '0' then

@@ -71,7 +71,8 @@ function actions.undiscard(id)
   redis.call('pexpire', failed_job .. id, left)
   redis.call('pexpire', errors .. id, left)
   redis.call('zrem', discarded, id)
-  add_failed(id, its_task, at, 500 + #payload + #its_error + #traceback, left)
+  local size = 500 + #payload + #its_error + #traceback
+  add_failed(id, its_task, at, size + redis.call('hstrlen', failed_job .. id, 'log'), left)
   return true
 end
 
@@ -90,7 +91,8 @@ function actions.purge(id)
     return false
   end
   leave(limits_of(redis.pcall('get', job .. id)), id)
-  redis.call('del', job .. id, retry .. id, errors .. id, progress .. id, unknown .. id)
+  redis.call('del', job .. id, retry .. id, errors .. id, progress .. id, unknown .. id,
+    log .. id)
   redis.call('zrem', aborts, id)
   has_ended(id)
   redis.call('publish', done .. id, '')

@@ -36,7 +36,8 @@ local failing = {}  -- the tasks of those that fail now
 
 local function finish(id, try, what, details, value, px, limits)
   local payload = what == 'failed' and redis.pcall('get', job .. id)
-  redis.call('del', job .. id, unknown .. id)
+  local lines = details.log or what == 'failed' and redis.pcall('get', log .. id)
+  redis.call('del', job .. id, unknown .. id, log .. id)
   if px == '' and try ~= '1' then  -- a worker that has lost its lease is to see this
     redis.call('pexpire', retry .. id, 3600000)
   else
@@ -55,13 +56,14 @@ local function finish(id, try, what, details, value, px, limits)
     unpack(px == '0' and {} or {'PX', px}))
   if what == 'failed' and tonumber(keep_failed) > 0 then
     payload = type(payload) == 'string' and payload or ''
+    lines = type(lines) == 'string' and lines or ''
     redis.call('hset', failed_job .. id,
       'task', details.task, 'job', payload, 'tries', try,
       'error', details.error, 'traceback', details.traceback,
-      'reason', details.reason, 'st', details.st, 'ft', now)
+      'reason', details.reason, 'st', details.st, 'ft', now, 'log', lines)
     redis.call('pexpire', failed_job .. id, keep_failed)
     add_failed(id, details.task, now,
-      500 + #payload + #details.error + #details.traceback, keep_failed)
+      500 + #payload + #details.error + #details.traceback + #lines, keep_failed)
     failing[details.task] = true
     remember(id, try, details.error, keep_failed)
   elseif try ~= '1' then

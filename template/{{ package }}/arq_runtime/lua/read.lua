@@ -5,8 +5,9 @@
 --       beginning, and of all else no more than a list shows; 0 for all there is; ids
 -- Reply: now, in ms since 1970, exactly; for each its score in the queue, its score
 --        among the failed; stored job, result; is it running; tries; progress; of a
---        failed one task, tries, error, reason, traceback, when it began and ended, its
---        stored job; the errors of its tries. A large one is its size and beginning.
+--        failed one task, tries, error, reason, traceback, when it began and ended, what
+--        it has logged, its stored job; the errors of its tries; what it has logged, if
+--        it runs. A large one is its size and beginning.
 local queue, failed = KEYS[1], KEYS[2]
 local large = tonumber(ARGV[1])
 
@@ -26,7 +27,8 @@ local jobs = {}
 for i = 2, #ARGV do
   local id = ARGV[i]
   local record = redis.pcall('hmget', failed_job .. id, 'task', 'tries', 'error',
-    'reason', large == 0 and 'traceback' or 'none', 'st', 'ft')
+    'reason', large == 0 and 'traceback' or 'none', 'st', 'ft',
+    large == 0 and 'log' or 'none')
   local payload = false
   if record.err or not record[1] then
     record = {}
@@ -41,6 +43,7 @@ for i = 2, #ARGV do
     stored(job .. id), stored(result .. id), redis.call('exists', in_progress .. id),
     small(retry .. id), small(progress .. id),
     record, payload, its_errors.err and {} or its_errors,
+    large == 0 and small(log .. id),
   }
 end
 return {string.format('%.17g', instant), jobs}

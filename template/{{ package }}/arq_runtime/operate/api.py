@@ -263,11 +263,13 @@ class Api:
         result = "" if job.result is None else _text(job.result)
         if not self._show_arguments:
             arguments, result = ["hidden"] * bool(arguments), result and "hidden"
+        log = job.log if self._show_arguments else job.log and "hidden"
         texts = {
             "arguments": "\n".join(arguments),
             "result": result,
             "error": job.error,
             "traceback": job.traceback if size == _WHOLE else "",
+            "log": log,
         }
         cut = {name: _cut(text, size) for name, text in texts.items()}
         errors = job.errors if size == _WHOLE else []

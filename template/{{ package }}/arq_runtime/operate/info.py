@@ -51,6 +51,8 @@ class JobInfo:
     errors: list[dict[str, Any]] = field(default_factory=list)
     """One for each failed try, with "try", "at" (milliseconds since 1970), "error"; and
     for each retry by hand, with "retried_by" and "at"."""
+    log: str = ""
+    """The newest lines that it has logged, where its worker keeps them."""
     progress: dict[str, Any] | None = None
     """What set_progress said last, with "percent", "message", "at"."""
     worker: str = ""
@@ -255,6 +257,7 @@ def job_info(
         failed,
         kept,
         errors,
+        log,
     ) = row
     known: dict[str, Any] = {"errors": [json.loads(error) for error in errors]}
     state: State
@@ -269,7 +272,7 @@ def job_info(
         known |= _content(serializer, job, None)
     elif failed and failed_at is not None:
         state = "failed"
-        task, tries, *texts, started, finished = failed
+        task, tries, *texts, started, finished, log = failed
         known |= {"task": shown_id(task), "tries": int(tries)}
         known |= _content(serializer, kept, result)
         known |= {"started": _time(started), "finished": _time(finished)}
@@ -285,6 +288,8 @@ def job_info(
     else:
         return None
     known.pop("queue", None)
+    if state in ("in_progress", "failed"):
+        known["log"] = (log or b"").decode(errors="replace")
     known["progress"] = json.loads(progress) if progress else None
     return JobInfo(job_id=shown_id(job_id), state=state, **known)
 

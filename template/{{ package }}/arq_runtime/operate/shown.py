@@ -130,7 +130,7 @@ def print_details(job: JobInfo) -> None:
             click.echo(f"retried   {at} by {plain(by)}")
         else:
             click.secho(f"try {error['try']:<6}{at} {plain(error['error'])}", fg="red")
-    for line in job.traceback.splitlines():
+    for line in (*job.log.splitlines(), *job.traceback.splitlines()):
         click.echo(plain(line))
 
 

@@ -58,6 +58,12 @@ def check_settings(cls: type, known: set[str]) -> None:
             f"{cls.__name__}.history must be a number of hours from 0 to 8, not "
             f"{hours!r}"
         )
+    lines = getattr(cls, "keep_logs", 0)
+    if type(lines) is not int or not 0 <= lines <= 100:
+        raise ValueError(
+            f"{cls.__name__}.keep_logs must be a number of lines from 0 to 100, not "
+            f"{lines!r}"
+        )
     both = {"job_serializer", "job_deserializer"} & vars(cls).keys()
     if len(both) == 1:
         raise TypeError(

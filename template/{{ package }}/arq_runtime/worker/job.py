@@ -53,6 +53,8 @@ class ClaimedJob:
     """What opentelemetry-instrumentation-arq has sent along, if anything."""
     context: dict[str, Any] = field(default_factory=dict)
     has_progress: bool = False
+    log: str = ""
+    """What its try has logged, where that is kept."""
     is_ending: bool = False
     """Is its end on the way to Redis?"""
     again: "ClaimedJob | None" = None

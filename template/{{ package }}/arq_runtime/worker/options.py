@@ -97,6 +97,8 @@ class WorkerOptions:
     keep_failed: ClassVar[float] = 30 * 24 * 3600
     #: For how many hours the history of jobs is kept, 8 at most; 0 keeps none.
     history: ClassVar[float] = 8
+    #: How many log lines of a running or failed job are kept with it, 100 at most.
+    keep_logs: ClassVar[int] = 0
     allow_abort_jobs: ClassVar[bool] = True
     #: Whether the log shows the arguments of jobs, and what they return.
     log_arguments: ClassVar[bool] = True

@@ -166,10 +166,9 @@ class Runner:
 
     def not_found(self, job: ClaimedJob) -> End:
         """The end of a job whose task no worker has known for too long."""
-        name = job.function_name
-        logger.warning("job %s, function %r not found", one_line(job.job_id), name)
-        error = JobExecutionFailed(f"function {name!r} not found")
-        return self.failed(job, error, "unknown")
+        text = f"function {job.function_name!r} not found"
+        logger.warning("job %s, %s", one_line(job.job_id), text)
+        return self.failed(job, JobExecutionFailed(text), "unknown")
 
     # --- The try
 
@@ -211,6 +210,8 @@ class Runner:
             await self.call_hook(lambda rest=rest: rest, job)
         if job.has_progress:
             end.details["progress"] = True
+        if job.log and end.action == "failed":
+            end.details["log"] = job.log
         await self.call_hook(self._options.on_job_end, job, ctx)
         return end
 
@@ -337,11 +338,11 @@ class Runner:
             is_success = outcome == "complete"
             end.result = self._result(job, result, is_success=is_success)
             end.keep_result_ms = "0" if forever else str(max(1, int(seconds * 1000)))
-        if isinstance(function, CronJob) and not function.job_id:
-            # arq's own workers may enqueue this run of it once more.
-            end.details["hold"] = keep_cronjob_progress * 1000
         if isinstance(function, CronJob):
             about = {"cron": function.name, "outcome": outcome, "st": job.start_ms}
+            if not function.job_id:
+                # arq's own workers may enqueue this run of it once more.
+                about["hold"] = keep_cronjob_progress * 1000
             end.details |= about
         return end
 

@@ -22,6 +22,7 @@ from ..keys import ENDS, GAUGES
 from . import heartbeat, logs
 from .loop import Loop
 from .observers.history import History
+from .observers.joblog import JobLogs
 from .observers.observer import Observer
 from .outages import HopelessError
 
@@ -45,6 +46,7 @@ class Worker(Loop):
         configure_logging: Called by arq's command line, with whether to be verbose.
         max_jobs_per_process: After which it ends, once those that run have ended.
         history: For how many hours the history is kept, 8 at most; 0 keeps none.
+        keep_logs: How many log lines of a job are kept, 100 at most.
         observers: As Loop.
         options: As Loop and arq.Worker.
     """
@@ -56,6 +58,7 @@ class Worker(Loop):
         configure_logging: Callable[[bool], None] | None = None,
         max_jobs_per_process: int | None = None,
         history: float = 8,
+        keep_logs: int = 0,
         observers: Sequence[Observer] = (),
         **options: Any,
     ) -> None:
@@ -76,7 +79,8 @@ class Worker(Loop):
                 more = random.randint(0, max_jobs_per_process // 10)
                 options["max_burst_jobs"] = max_jobs_per_process + more
         self._history = History(history)
-        observers = (*observers, self._history)
+        self._logs = JobLogs(keep_logs)
+        observers = (*observers, self._history, *([self._logs] if keep_logs else []))
         super().__init__(functions, observers=observers, **options)
         self._say_at = self._sum_at = 0.0  # by the event loop's clock
         self._counts: dict[str, float] | None = None
@@ -104,6 +108,7 @@ class Worker(Loop):
         if self.loop.time() >= self._sum_at:
             self._sum_at = self.loop.time() + 1
             await self._write_history()
+            await self._logs.write(self.pool)
         if self.loop.time() >= self._say_at:
             await self._say()
         if self._last_health_check == last:

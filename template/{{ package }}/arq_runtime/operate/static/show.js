@@ -314,6 +314,7 @@ export function showJob(job, logUrl) {
     ...(past.length ? [element("h3", { textContent: "What happened" }),
       element("ol", { className: "history" }, ...past)] : []),
     ...block("Traceback", job.traceback),
+    ...block("Log", job.log),
   ]);
   fill(byId("job-actions"), actions(job));
 }

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from arq_runtime.operate.shown import print_stats
 from arq_runtime.worker import alive
 from kit import App, until
 from noting import Notes
@@ -103,3 +104,22 @@ async def test_two_workers_of_a_host(processes: Processes, tmp_path: Path) -> No
     await until(live, 8)
     second.thaw()
     await until(lambda: not live())
+
+
+async def test_a_frozen_worker_is_marked_until_it_goes_on(
+    app: App, processes: Processes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = await processes.start()
+
+    async def is_listed(*, as_alive: bool) -> bool:
+        found = (await app.operations.queue_stats()).workers
+        return [one.is_alive for one in found] == [as_alive]
+
+    await until(lambda: is_listed(as_alive=True), 60)
+    worker.freeze()
+    await until(lambda: is_listed(as_alive=False), 60)
+    print_stats(await app.operations.queue_stats())
+    worker.thaw()
+    await until(lambda: is_listed(as_alive=True), 60)
+    print_stats(await app.operations.queue_stats())
+    assert capsys.readouterr().out.count("has said nothing since") == 1

@@ -1,6 +1,7 @@
 """How arq's command line comes to run this worker: the one place that patches arq."""
 
 import asyncio
+import gc
 import logging
 import os
 import shlex
@@ -16,14 +17,19 @@ from arq.constants import default_queue_name, health_check_key_suffix
 
 from ..connection import REDIS_ERRORS, address, connect
 from ..values import error_text
-from . import logs
+from . import heartbeat, logs
 from .options import SETTINGS, WorkerOptions
 from .processes import NUMBER, Processes
 from .worker import Worker
 
+try:
+    from uvloop import new_event_loop
+except ImportError:
+    new_event_loop = asyncio.new_event_loop  # type: ignore[assignment]
+
 logger = logging.getLogger("arq.worker")
 
-_PARAMETERS = SETTINGS - {"queues", "processes"}
+_PARAMETERS = SETTINGS - {"queues", "processes", "configure_logging"}
 
 
 def get_kwargs(settings_cls: Any) -> dict[str, Any]:
@@ -77,14 +83,25 @@ def _command() -> list[str]:
     return command
 
 
+def _setting(settings_cls: Any, name: str) -> Any:
+    if isinstance(settings_cls, dict):
+        return settings_cls.get(name)
+    return getattr(settings_cls, name, None)
+
+
 def run_worker(settings_cls: Any, **options: Any) -> Any:
     """arq's, in several processes where the settings say so; a burst in one."""
-    count = getattr(settings_cls, "processes", 1)
-    is_several = count > 1 or getattr(settings_cls, "max_jobs_per_process", None)
-    if options.get("burst") or not is_several or NUMBER in os.environ:
-        return arq.worker.run_worker(settings_cls, **options)
-    logs.configure(settings_cls.configure_logging)
-    sys.exit(Processes(count, _command()).run())
+    logs.configure(_setting(settings_cls, "configure_logging"))
+    count = _setting(settings_cls, "processes") or 1
+    is_several = count > 1 or _setting(settings_cls, "max_jobs_per_process")
+    if is_several and not options.get("burst") and NUMBER not in os.environ:
+        sys.exit(Processes(count, _command()).run())
+    asyncio.set_event_loop(new_event_loop())
+    # All that is imported stays; to look through it for garbage, over and over, took a
+    # tenth of the time.
+    gc.freeze()
+    Worker.version = heartbeat.git_version()
+    return arq.worker.run_worker(settings_cls, **options)
 
 
 async def watch_reload(path: str, settings_cls: Any) -> None:

@@ -37,7 +37,7 @@ SETTINGS = {
     for cls in (arq.worker.Worker, Loop, Worker)
     for name, parameter in inspect.signature(cls).parameters.items()
     if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-} | {"queues", "health_check_key", "processes"}
+} | {"queues", "health_check_key", "processes", "configure_logging"}
 
 
 def no_retry(*exceptions: type[BaseException]) -> Callable[[Task], Task]:

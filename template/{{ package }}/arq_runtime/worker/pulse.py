@@ -18,8 +18,8 @@ BLOCKED_S = 2
 
 
 @contextlib.contextmanager
-def pulse(leases: Leases) -> Iterator[None]:
-    """Tell it for the length of the block, in the running event loop."""
+def pulse(*workers: Leases) -> Iterator[None]:
+    """Tell it of the workers of this process, for the length of the block."""
     loop = asyncio.get_running_loop()
     sign = LifeSign()
     parent = os.getppid()
@@ -29,14 +29,16 @@ def pulse(leases: Leases) -> Iterator[None]:
         nonlocal parent, ticking
         blocked = loop.time() - due
         if blocked > BLOCKED_S:
+            held = [job.ref for leases in workers for job in leases.held.values()]
             logger.warning(
                 "The event loop was blocked for %.0f s, with these jobs: %s. Blocking "
                 "code belongs in a plain `def` task, or in asyncio.to_thread",
                 blocked,
-                ", ".join(job.ref for job in leases.held.values()) or "none",
+                ", ".join(held) or "none",
             )
         with contextlib.suppress(OSError):  # of the disk, which is no trouble of jobs
-            sign.write(loop.time() - leases.answered_at)
+            answered_at = min(leases.answered_at for leases in workers)
+            sign.write(loop.time() - answered_at)
         if is_orphan(parent):
             parent = os.getppid()  # a second signal would not wait for running jobs
             os.kill(os.getpid(), signal.SIGTERM)

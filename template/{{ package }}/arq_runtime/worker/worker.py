@@ -2,34 +2,28 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import click
 from arq.constants import health_check_key_suffix
 from arq.utils import to_unix_ms
 from redis.exceptions import ResponseError
 
 from ..connection import REDIS_ERRORS
 from ..keys import ENDS, GAUGES
-from . import heartbeat, logs
+from . import heartbeat
 from .loop import Loop
 from .observers.history import History
 from .observers.joblog import JobLogs
 from .observers.observer import Observer
 from .outages import HopelessError
-
-try:
-    from uvloop import new_event_loop
-except ImportError:
-    new_event_loop = asyncio.new_event_loop  # type: ignore[assignment]
+from .threads import Threads
 
 logger = logging.getLogger("arq.worker")
 
@@ -43,7 +37,6 @@ class Worker(Loop):
     """What `arq core.tasks.WorkerSettings` runs.
 
     Args:
-        configure_logging: Called by arq's command line, with whether to be verbose.
         max_jobs_per_process: After which it ends, once those that run have ended.
         history: For how many hours the history is kept, 8 at most; 0 keeps none.
         keep_logs: How many log lines of a job are kept, 100 at most.
@@ -51,26 +44,19 @@ class Worker(Loop):
         options: As Loop and arq.Worker.
     """
 
+    #: Of the code, for the list of workers; the command line knows it.
+    version = ""
+
     def __init__(
         self,
         functions: Sequence[Any] = (),
         *,
-        configure_logging: Callable[[bool], None] | None = None,
         max_jobs_per_process: int | None = None,
         history: float = 8,
         keep_logs: int = 0,
         observers: Sequence[Observer] = (),
         **options: Any,
     ) -> None:
-        self.version = ""
-        # Otherwise logging and event loop are the caller's.
-        if click.get_current_context(silent=True):
-            logs.configure(configure_logging)
-            asyncio.set_event_loop(new_event_loop())
-            # All that is imported stays; to look through it for garbage, over and over,
-            # took a tenth of the time.
-            gc.freeze()
-            self.version = heartbeat.git_version()
         if "WATCHFILES_CHANGES" in os.environ:  # about to start anew, see install.py
             options["job_completion_wait"] = 0
         if not options.get("burst"):
@@ -186,45 +172,33 @@ class Worker(Loop):
             self.handle_sig(signum)
 
     def run(self) -> None:
-        """Run until stopped; exit with one line where Redis cannot be used.
-
-        Not even sys.exit() in a task's own task stops it.
-        """
-        try:
-            self._run()
-        except HopelessError as exc:
-            logger.critical("Redis cannot be used: %s", exc)
-            sys.exit(1)
-        except REDIS_ERRORS as exc:
-            why = self.outages.reason(exc)
-            logger.critical("Redis is not reachable, see ARQ_REDIS_URL: %s", why)
-            sys.exit(1)
-        self.threads.close()
-        if self.threads.busy:  # Python would wait for them, and the jobs are given back
-            logging.shutdown()
-            os._exit(0)
-
-    def _run(self) -> None:
+        """Run until stopped; exit with one line where Redis cannot be used."""
         self.main_task = self.loop.create_task(self.main())
         try:
-            while not self.main_task.done():
-                try:
-                    self.loop.run_until_complete(self.main_task)
-                except asyncio.CancelledError:
-                    break
-                except (SystemExit, KeyboardInterrupt, RuntimeError) as exc:
-                    if self.main_task.done():
-                        raise
-                    logger.error("A task tried to end the worker", exc_info=exc)
-        finally:
-            self.loop.run_until_complete(self.close())
+            run_to_its_end(self.loop, self.main_task, self.close)
+        except (HopelessError, *REDIS_ERRORS) as exc:
+            self.log_end(exc)
+            sys.exit(1)
+        close_threads([self.threads])
+
+    def log_end(self, exc: Exception) -> None:
+        """Say why it cannot go on."""
+        if isinstance(exc, HopelessError):
+            logger.critical("Redis cannot be used: %s", exc)
+        else:
+            why = self.outages.reason(exc)
+            logger.critical("Redis is not reachable, see ARQ_REDIS_URL: %s", why)
 
     async def close(self) -> None:
         """Give back what runs still, within 2 * STOP_S, and close the connections."""
         if not self._handle_signals:
             self.handle_sig(signal.SIGUSR1)
-        if not self._pool:
-            return
+        if self._pool:
+            await self.leave()
+            await self.shut_down()
+
+    async def leave(self) -> None:
+        """Give back what runs still, and be listed no longer."""
         if not self.is_open:  # main() was never called
             self._open()
         with contextlib.suppress(*REDIS_ERRORS):
@@ -250,6 +224,9 @@ class Worker(Loop):
                 )
         if count := self.ends.unrecorded:
             logger.warning("Without Redis, %d jobs are not recorded: run again", count)
+
+    async def shut_down(self) -> None:
+        """Call on_shutdown, and close the connections."""
         try:
             if self.on_shutdown:
                 await self.on_shutdown(self.ctx)
@@ -257,3 +234,35 @@ class Worker(Loop):
             with contextlib.suppress(*REDIS_ERRORS):
                 await self.pool.connection_pool.disconnect()
             self._pool = None
+
+
+def run_to_its_end(
+    loop: asyncio.AbstractEventLoop,
+    main: "asyncio.Task[None]",
+    close: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Run a worker's main task, then close it.
+
+    Not even sys.exit() in a task's own task stops it.
+    """
+    try:
+        while not main.done():
+            try:
+                loop.run_until_complete(main)
+            except asyncio.CancelledError:
+                break
+            except (SystemExit, KeyboardInterrupt, RuntimeError) as exc:
+                if main.done():
+                    raise
+                logger.error("A task tried to end the worker", exc_info=exc)
+    finally:
+        loop.run_until_complete(close())
+
+
+def close_threads(threads: Iterable[Threads]) -> None:
+    """End the process where some are busy: Python would wait for what is given back."""
+    for one in threads:
+        one.close()
+    if any(one.busy for one in threads):
+        logging.shutdown()
+        os._exit(0)

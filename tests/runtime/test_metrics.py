@@ -91,9 +91,10 @@ async def test_metrics(app: App) -> None:
         assert await app.lookup.abort_job("slow")
         await until(lambda: counted() == expected)
         lines = await asyncio.to_thread(page_of, port)
-        assert 'arq_jobs_total{outcome="complete",task="flaky"} 1.0' in lines
-        assert 'arq_job_duration_seconds_count{task="flaky"} 2.0' in lines
-        assert "arq_jobs_running 1.0" in lines
+        flaky = f'queue="{QUEUE}",task="flaky"'
+        assert f'arq_jobs_total{{outcome="complete",{flaky}}} 1.0' in lines
+        assert f"arq_job_duration_seconds_count{{{flaky}}} 2.0" in lines
+        assert f'arq_jobs_running{{queue="{QUEUE}"}} 1.0' in lines
     assert counted() == {*expected, ("stopped", "released")}
 
 
@@ -129,6 +130,40 @@ async def test_the_jobs_of_the_queue_are_counted(app: App) -> None:
         await until(are_shown, 30)
         [oldest] = [line for line in lines if line.startswith("arq_queue_oldest")]
         assert 29 < float(oldest.split()[-1]) < 90
+
+
+async def test_two_queues_of_a_process(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They share the port; each queue's jobs are shown, until another process does."""
+    port = free_port()
+    options: dict[str, Any] = {"health_check_interval": 0.1}
+    options["observers"] = (*OBSERVERS, Metrics(port))
+    names = ("arq:queue:one", "arq:queue:two")
+
+    async def shown() -> set[str]:
+        lines = await asyncio.to_thread(page_of, port)
+        counts = [line for line in lines if line.startswith("arq_queue_jobs{")]
+        return {name for name in names if any(f'"{name}"' in line for line in counts)}
+
+    async def are_shown(*expected: str) -> bool:
+        return await shown() == {*expected}
+
+    async with AsyncExitStack() as workers:
+        for name in names:
+            started = app.worker(fine, queue_name=name, **options)
+            await workers.enter_async_context(started)
+        for name in names:
+            job = await app.enqueue("fine", _queue_name=name)
+            await job.result(timeout=10)
+        await until(lambda: are_shown(*names), 30)
+        lines = await asyncio.to_thread(page_of, port)
+        for name in names:
+            labels = f'outcome="complete",queue="{name}",task="fine"'
+            assert f"arq_jobs_total{{{labels}}} 1.0" in lines
+        await app.redis.set(f"{names[0]}:gauges", "elsewhere")
+        await until(lambda: are_shown(names[1]), 30)
+    assert "No metrics" not in caplog.text
 
 
 async def test_one_worker_counts(app: App) -> None:

@@ -110,7 +110,8 @@ def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
     code = "result = (await enqueue('process_webhook', payload={})).job_id"
     shop.python(code, redis_url)
     with shop.worker(redis_url, ARQ_METRICS_PORT=str(port)) as worker:
-        line = 'arq_jobs_total{outcome="complete",task="process_webhook"} 1.0'
+        labels = 'outcome="complete",queue="arq:queue:shop",task="process_webhook"'
+        line = f"arq_jobs_total{{{labels}}} 1.0"
         wait_for(lambda: line in metrics(), 10, worker.path)
 
 

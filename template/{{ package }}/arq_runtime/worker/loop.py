@@ -307,7 +307,7 @@ class Loop(arq.worker.Worker):
             await self.runner.call_hook(self.on_failure, job, ctx, end.error)
         outcome = "lost" if answer == LOST else end.outcome
         seconds = (timestamp_ms() - job.start_ms) / 1000
-        self.observers.tell("ended", job, outcome, seconds)
+        self.observers.tell("ended", job, self.queue_name, outcome, seconds)
         await self.runner.call_hook(self.after_job_end, job, ctx)
 
     def _count(self, end: End) -> None:

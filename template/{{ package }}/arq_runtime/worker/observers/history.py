@@ -28,7 +28,7 @@ class History(Observer):
         """Only these tasks have names there."""
         self._tasks = frozenset(tasks)
 
-    def ended(self, job: ClaimedJob, outcome: str, seconds: float) -> None:
+    def ended(self, job: ClaimedJob, queue: str, outcome: str, seconds: float) -> None:
         """Count and time a try."""
         if not self._keep_ms or outcome == "released" or outcome == "lost":
             return

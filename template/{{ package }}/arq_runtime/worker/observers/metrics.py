@@ -17,10 +17,12 @@ JOBS = Counter(
     "arq_jobs_total",
     "Ends of tries: complete; retried, failed or timeout; aborted; expired, killed or "
     "unknown (its task); released (by a stop), lost (to another worker)",
-    ["task", "outcome"],
+    ["queue", "task", "outcome"],
 )
-DURATION = Histogram("arq_job_duration_seconds", "How long a try took", ["task"])
-RUNNING = Gauge("arq_jobs_running", "Jobs that run in this worker")
+DURATION = Histogram(
+    "arq_job_duration_seconds", "How long a try took", ["queue", "task"]
+)
+RUNNING = Gauge("arq_jobs_running", "Jobs that run in this worker", ["queue"])
 # Of these, one worker of a queue shows what Redis has: a sum counts no job twice.
 QUEUE = Gauge(
     "arq_queue_jobs",
@@ -33,7 +35,7 @@ OLDEST = Gauge(
 
 
 class Metrics(Observer):
-    """Counts and times what a worker does.
+    """Counts and times what the workers of this process do.
 
     Args:
         port: Where they are served; 0 serves none. Of several processes, the second
@@ -42,12 +44,14 @@ class Metrics(Observer):
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._tasks: Sequence[str] = ()
+        self._tasks: dict[str, Sequence[str]] = {}
+        self._shown: dict[str, Sequence[str]] = {}
 
     def started(self, queue: str, tasks: Sequence[str]) -> None:
-        """Serve the metrics, unless the port is taken."""
-        self._tasks = tasks
-        if self._port:
+        """Serve the metrics, once, unless the port is taken."""
+        is_first = not self._tasks
+        self._tasks[queue] = tasks
+        if self._port and is_first:
             port = self._port + number()
             try:
                 start_http_server(port)
@@ -56,20 +60,24 @@ class Metrics(Observer):
 
     def around(self, job: ClaimedJob, queue: str) -> AbstractContextManager[Any]:
         """One more runs."""
-        return RUNNING.track_inprogress()
+        return RUNNING.labels(queue).track_inprogress()
 
-    def ended(self, job: ClaimedJob, outcome: str, seconds: float) -> None:
+    def ended(self, job: ClaimedJob, queue: str, outcome: str, seconds: float) -> None:
         """Count and time a try."""
-        name = job.function_name if job.function_name in self._tasks else "<unknown>"
-        JOBS.labels(name, outcome).inc()
-        DURATION.labels(name).observe(seconds)
+        is_known = job.function_name in self._tasks[queue]
+        name = job.function_name if is_known else "<unknown>"
+        JOBS.labels(queue, name, outcome).inc()
+        DURATION.labels(queue, name).observe(seconds)
 
     def counted(self, queue: str, counts: dict[str, float] | None) -> None:
         """Show the queue's jobs, unless another worker does."""
-        QUEUE.clear()
-        OLDEST.clear()
         if counts is not None:
             counts = {**counts}
             OLDEST.labels(queue).set(counts.pop("oldest"))
+            self._shown[queue] = [*counts]
             for state, jobs in counts.items():
                 QUEUE.labels(queue, state).set(jobs)
+        elif states := self._shown.pop(queue, None):
+            OLDEST.remove(queue)
+            for state in states:
+                QUEUE.remove(queue, state)

@@ -30,7 +30,7 @@ class Observer:
     def failed(self, job: ClaimedJob, exc: BaseException) -> None:
         """A job has failed for good, and that is recorded."""
 
-    def ended(self, job: ClaimedJob, outcome: str, seconds: float) -> None:
+    def ended(self, job: ClaimedJob, queue: str, outcome: str, seconds: float) -> None:
         """The end of a try is recorded: complete, retried, failed, timeout, ..."""
 
     def counted(self, queue: str, counts: dict[str, float] | None) -> None:

@@ -37,7 +37,7 @@ class Sentry(Observer):
                 scope.transaction.set_status("internal_error")
             scope.capture_exception(exc)
 
-    def ended(self, job: ClaimedJob, outcome: str, seconds: float) -> None:
+    def ended(self, job: ClaimedJob, queue: str, outcome: str, seconds: float) -> None:
         """Tries that are not the last have neither failed nor succeeded."""
         sdk = sentry()
         transaction = sdk and sdk.get_current_scope().transaction

@@ -83,7 +83,7 @@ def current_context() -> dict[str, Any] | None:
 
 
 #: Of the job that enqueues another, which has its own.
-_OWN = ("job_id", "job_try")
+_OWN = ("job_id", "job_try", "arq_queue")
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from arq.constants import default_queue_name, health_check_key_suffix
 from ..connection import REDIS_ERRORS, address, connect
 from ..values import error_text
 from . import heartbeat, logs
+from .multi import Member, MultiQueueOptions, MultiQueueWorker, shares
 from .options import SETTINGS, WorkerOptions
 from .processes import NUMBER, Processes
 from .worker import Worker
@@ -44,8 +45,16 @@ def get_kwargs(settings_cls: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name in _PARAMETERS}
 
 
+def _is_multi(settings_cls: Any) -> bool:
+    return isinstance(settings_cls, type) and issubclass(
+        settings_cls, MultiQueueOptions
+    )
+
+
 def check_health(settings_cls: Any) -> int:
     """`arq --check`: 0 if the worker lives, 1 if not, or no Redis answers for 3 s."""
+    if _is_multi(settings_cls):
+        return max([check_health(one) for one in settings_cls.weights])
     options = get_kwargs(settings_cls)
     redis_settings = options.get("redis_settings") or RedisSettings()
     queue = options.get("queue_name") or default_queue_name
@@ -63,12 +72,13 @@ def check_health(settings_cls: Any) -> int:
         health = asyncio.run(said())
     except REDIS_ERRORS as exc:
         why = f"{address(redis_settings)}: {error_text(exc)}"
-        logger.error("Health check failed, see ARQ_REDIS_URL: %s", why)
+        logger.error("Health check of %s failed, see ARQ_REDIS_URL: %s", queue, why)
         return 1
     if health is None:
-        logger.warning("Health check failed: no health check sentinel value found")
+        why = "no health check sentinel value found"
+        logger.warning("Health check of %s failed: %s", queue, why)
         return 1
-    logger.info("Health check successful: %s", health)
+    logger.info("Health check of %s successful: %s", queue, health)
     return 0
 
 
@@ -101,7 +111,17 @@ def run_worker(settings_cls: Any, **options: Any) -> Any:
     # tenth of the time.
     gc.freeze()
     Worker.version = heartbeat.git_version()
-    return arq.worker.run_worker(settings_cls, **options)
+    if not _is_multi(settings_cls):
+        return arq.worker.run_worker(settings_cls, **options)
+    options["max_jobs_per_process"] = settings_cls.max_jobs_per_process
+    members = []
+    for cls, max_jobs in shares(settings_cls).items():
+        own = get_kwargs(cls) | options | {"max_jobs": max_jobs}
+        own["ctx"] = {**(own.get("ctx") or {})}  # each puts its Redis there
+        members.append(Member(**own))
+    worker = MultiQueueWorker(members)
+    worker.run()
+    return worker
 
 
 async def watch_reload(path: str, settings_cls: Any) -> None:

@@ -127,16 +127,26 @@ class Project:
 
     @cached_property
     def worker_classes(self) -> str:
-        """The worker settings in tasks.py, one for each queue, comma-separated."""
-        found = ["WorkerSettings"]
+        """The worker settings in tasks.py, one for each process, comma-separated.
+
+        A class that serves the queues of others is there in their place.
+        """
+        found, several = ["WorkerSettings"], "BaseMultiQueueSettings"
+        flags = re.MULTILINE | re.ASCII
         for package in ("core", "services"):
             for name in ("tasks.py", "tasks/__init__.py"):
-                pattern = r"^class (\w+)\(([\w, ]+)\):"
                 text = self.text(f"{package}/{name}")
-                for name_, bases in re.findall(pattern, text, re.MULTILINE | re.ASCII):
-                    known = {*found, "BaseWorkerSettings"}
-                    if known & set(re.split(", *", bases)) and name_ not in found:
-                        found.append(name_)
+                for match in re.finditer(r"^class (\w+)\(([\w, ]+)\):", text, flags):
+                    class_, bases = match[1], {*re.split(", *", match[2])}
+                    if {*found, "BaseWorkerSettings"} & bases and class_ not in found:
+                        found.append(class_)
+                    elif several in bases:
+                        body = re.split(r"(?m)^\S", text[match.end() :])[0]
+                        weights = re.search(r"^ +weights\b[^{]*{([^}]*)}", body, flags)
+                        served = re.findall(r"\w+", weights[1] if weights else "")
+                        own = [it for it in found if it not in served]
+                        at_first = found[0] in served
+                        found = [class_, *own] if at_first else [*own, class_]
         return ",".join(found)
 
     # --- What it has --------------------------------------------------------------
@@ -303,8 +313,7 @@ class Project:
         holds where an update renders for comparison, and there is no project.
         """
         now = getattr(self, name)
-        several = "," in f"{answer}{now}"
-        if name == "worker_classes" and self.main and several and answer != now:
+        if name == "worker_classes" and self.main and answer != now:
             return "tasks.py has other queues by now."
         if name in ("compose_file", "redis_service") and now and not answer:
             return f"There is {now} by now."

@@ -41,3 +41,29 @@ def test_the_workers_service_takes_nobodys_name(
     tmp_path: Path, service: str, name: str
 ) -> None:
     assert project(tmp_path, f"services:\n  {service}\n").worker_service == name
+
+
+HIGH = "class High(WorkerSettings):\n    queue_name = 'high'\n\n\n"
+MAIL = "class Mail(BaseWorkerSettings):\n    queue_name = 'mail'\n\n\n"
+SEVERAL = 'class All(BaseMultiQueueSettings):\n    """Both."""\n\n    weights'
+
+
+@pytest.mark.parametrize(
+    ("classes", "found"),
+    [
+        ("", "WorkerSettings"),
+        (HIGH + MAIL, "WorkerSettings,High,Mail"),
+        (f"{HIGH}{SEVERAL} = {{High: 3, WorkerSettings: 1}}\n", "All"),
+        (f"{HIGH}{MAIL}{SEVERAL} = {{\n        High: 3,\n    }}\n", "{}Mail,All"),
+        (f"{HIGH}{SEVERAL}: Any = {{High: 3, WorkerSettings: 1}}\n{MAIL}", "All,Mail"),
+        (f"{HIGH}class All(BaseMultiQueueSettings): ...\n", "{}High,All"),
+    ],
+)
+def test_the_workers_of_the_tasks(tmp_path: Path, classes: str, found: str) -> None:
+    """One that serves the queues of others takes their place."""
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core/tasks.py").write_text(
+        f"class WorkerSettings(BaseWorkerSettings):\n    functions = []\n\n\n{classes}"
+    )
+    expected = found.replace("{}", "WorkerSettings,")
+    assert Project(tmp_path).worker_classes == expected

@@ -17,7 +17,7 @@ from .info import State, Which
 #: One look ends after so many jobs.
 MOST = 10_000
 #: A script looks at so many, in less than 5 ms: Redis does nothing else meanwhile.
-STEP = 500
+STEP = 250
 #: And so many where it takes the numbers out of errors.
 FEW = 125
 

@@ -22,6 +22,7 @@ from arq_runtime.testing import run_queued
 from arq_runtime.worker.job import Context
 from arq_runtime.worker.loop import Loop
 from click.testing import CliRunner
+from holding import Holder
 from kit import QUEUE, App, until
 
 Task = Callable[..., Awaitable[Any]]
@@ -180,6 +181,16 @@ async def test_others_are_not_held_up(app: App, gate: Gate) -> None:
         await waits(app, 10_000)
         assert await commands_for_another() < few * 3
         blocking.set()
+
+
+async def test_what_it_costs_to_put_a_job_in_line(app: App) -> None:
+    holder = Holder(app, "one")
+    await app.client.enqueue_many(one, [{"key": 0}] * 401)
+    await app.redis.config_resetstat()
+    await holder.leases.claim(10)
+    stats = await app.redis.info("commandstats")
+    assert len(holder.claimed) == 1
+    assert sum(of["calls"] for of in stats.values()) < 6 * 400
 
 
 async def test_a_class_limits_all_jobs_of_its_queue(app: App, gate: Gate) -> None:

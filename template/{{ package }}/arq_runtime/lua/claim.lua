@@ -21,7 +21,7 @@ local token, free, lease, keep, valid_until, room, apart_from, may_apart,
 free = now <= tonumber(valid_until) and tonumber(free) or 0
 room, apart_from = tonumber(room), tonumber(apart_from)
 local jobs, taken, bytes, is_full = {}, {}, 0, false
-local limit, looks = 1000, queue .. ':looks'
+local limit, looks = 500, queue .. ':looks'
 
 -- The same token again: the answer to it was lost, so what it took is given back.
 if redis.call('getrange', last_claim, 0, #token - 1) == token then
@@ -57,8 +57,13 @@ local function rise(id)
   end
 end
 
+-- Limits that are full, and until when at least; they stay so in this claim, however many
+-- jobs wait for them.
+local full = {}
+
 -- Puts the first jobs of a line that may go on back into the queue.
 local function go_on(name)
+  full[name] = nil  -- so that `looks` has it again, should one wait still
   local id, score, wanted
   for _ = 1, limit do
     id, score = unpack(redis.pcall('zpopmin', key('line', name)))
@@ -94,9 +99,16 @@ end
 -- Which of its limits a job has to wait for, if any, and until when at least.
 local function blocked_by(limits, score)
   for i, one in ipairs(limits) do
-    local at = full_until(unpack(one))
-    if at then return i, at end
-    one.first = redis.pcall('zrange', key('line', one[1]), 0, 0, 'WITHSCORES')[2]
+    local name, known = one[1], full[one[1]]
+    if known and known.most == one[2] then return i, known.at end
+    local at, room_left = full_until(unpack(one))
+    one.is_last = room_left == 1
+    if at then
+      full[name] = {most = one[2], at = at}
+      redis.pcall('zadd', looks, at, name)
+      return i, at
+    end
+    one.first = redis.pcall('zrange', key('line', name), 0, 0, 'WITHSCORES')[2]
     if one.first and tonumber(one.first) < tonumber(score) then return i end
   end
 end
@@ -110,9 +122,7 @@ local function park(id, score, limits, i, at)
   for j, one in ipairs(limits) do
     if j ~= i then
       redis.pcall('zadd', looks, 'XX', j > i and now or now + 10000, one[1])
-    elseif at then
-      redis.pcall('zadd', looks, at, one[1])
-    else
+    elseif not at then
       redis.pcall('zadd', looks, 'NX', now, one[1])
     end
   end
@@ -131,7 +141,10 @@ local function take(id, score, payload, try, last_error, apart, limits)
   hold(limits, id, lease, keep)
   start(limits, id, token)
   for _, one in ipairs(limits) do
-    if one.first then redis.pcall('zadd', looks, 'XX', full_until(unpack(one)) or now, one[1]) end
+    if one.first then
+      local at = one.is_last and full_until(unpack(one)) or now
+      redis.pcall('zadd', looks, 'XX', at, one[1])
+    end
   end
 end
 
@@ -169,6 +182,46 @@ local marks = redis.pcall('zcard', aborts)
 marks = type(marks) == 'number' and marks or 0
 local may_claim, looked_at = free > 0 and is_paused == 0, 0
 local has_lines = is_paused == 0 and redis.call('exists', looks) == 1
+
+local function consider(id, score)
+  local held = redis.call('pttl', in_progress .. id)
+  if held > 0 then
+    -- A worker of arq's own runs it. Out of the way, but not for long: when that worker
+    -- is stopped, the job is free again.
+    redis.call('zadd', queue, now + math.min(held, 10000), id)
+    return
+  end
+  local payload = redis.pcall('get', job .. id)
+  if type(payload) == 'table' then payload = '' end
+  local limits = limits_of(payload)
+  local blocking, at = blocked_by(limits, score)
+  if blocking then
+    park(id, score, limits, blocking, at)
+    has_lines = true
+    return
+  end
+  local try = redis.pcall('get', retry .. id)
+  try = (type(try) == 'string' and tonumber(try) or 0) + 1
+  local last_error = try > 1 and redis.pcall('lindex', errors .. id, -1)
+  if type(last_error) == 'table' then last_error = false end
+  local apart = was_killed(try, last_error)
+  local size = payload and #payload or 0
+  if #jobs > 0 and bytes + size > room then
+    is_full = true
+  elseif apart and may_apart ~= '1' then
+    redis.call('zadd', queue, now + 1000, id)
+  else
+    if apart then may_apart = '0' end
+    bytes = bytes + size
+    take(id, score, payload, try, last_error, apart, limits)
+    if marks > 0 and redis.call('zscore', aborts, id) then jobs[#jobs][5] = 1 end
+    free = free - 1
+    if in_a_row then
+      in_a_row = is_urgent(score) and not is_share and in_a_row + 1 or 0
+    end
+  end
+end
+
 while free > 0 and may_claim and looked_at < limit and not is_full do
   if has_lines then look_around() end
   local due = redis.call('zrangebyscore', queue, '-inf', instant, 'WITHSCORES', 'LIMIT', 0,
@@ -178,42 +231,8 @@ while free > 0 and may_claim and looked_at < limit and not is_full do
   is_share = false
   if is_strict ~= '1' and is_urgent(due[2]) then due = with_a_share(due) end
   for i = 1, #due, 2 do
-    local id, score = due[i], due[i + 1]
-    local held = redis.call('pttl', in_progress .. id)
-    if held > 0 then
-      -- A worker of arq's own runs it. Out of the way, but not for long: when that
-      -- worker is stopped, the job is free again.
-      redis.call('zadd', queue, now + math.min(held, 10000), id)
-    else
-      local payload = redis.pcall('get', job .. id)
-      if type(payload) == 'table' then payload = '' end
-      local limits = limits_of(payload)
-      local blocking, at = blocked_by(limits, score)
-      local try = redis.pcall('get', retry .. id)
-      try = (type(try) == 'string' and tonumber(try) or 0) + 1
-      local last_error = try > 1 and redis.pcall('lindex', errors .. id, -1)
-      if type(last_error) == 'table' then last_error = false end
-      local apart = was_killed(try, last_error)
-      local size = payload and #payload or 0
-      if blocking then
-        park(id, score, limits, blocking, at)
-        has_lines = true
-      elseif #jobs > 0 and bytes + size > room then
-        is_full = true
-        break
-      elseif apart and may_apart ~= '1' then
-        redis.call('zadd', queue, now + 1000, id)
-      else
-        if apart then may_apart = '0' end
-        bytes = bytes + size
-        take(id, score, payload, try, last_error, apart, limits)
-        if marks > 0 and redis.call('zscore', aborts, id) then jobs[#jobs][5] = 1 end
-        free = free - 1
-        if in_a_row then
-          in_a_row = is_urgent(score) and not is_share and in_a_row + 1 or 0
-        end
-      end
-    end
+    consider(due[i], due[i + 1])
+    if is_full then break end
   end
   looked_at = looked_at + #due / 2
 end

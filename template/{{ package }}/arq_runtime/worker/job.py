@@ -64,21 +64,19 @@ class ClaimedJob:
     function: Function | CronJob | None = None
     job_id: str = ""
     """The id as text, also where it is not UTF-8."""
+    due_ms: int = 0
+    """When it was due; others can write any score."""
 
     def __post_init__(self) -> None:
         self.job_id = self.id.decode(errors="backslashreplace")
+        score = due_ms(float(self.score))
+        self.due_ms = int(score) if abs(score) < 1 << 53 else 0
 
     def is_same(self, other: "ClaimedJob") -> bool:
         """Is the other a claim of this job, and not of another under its id?"""
         if other.payload is None:  # too large to come with the claim
             return other.size == len(self.payload or b"")
         return other.payload == self.payload
-
-    @property
-    def due_ms(self) -> int:
-        """When it was due; others can write any score."""
-        score = due_ms(float(self.score))
-        return int(score) if abs(score) < 1 << 53 else 0
 
     @property
     def last_failure(self) -> tuple[int, str]:

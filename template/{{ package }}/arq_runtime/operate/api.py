@@ -4,11 +4,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import datetime
 from secrets import token_hex
 from typing import Annotated, Any, Literal
 
-from arq.utils import ms_to_datetime
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import Response
 from redis.exceptions import RedisError
@@ -20,8 +18,9 @@ from .jobs import Operations
 from .look import UnknownNameError
 from .served import json_answer
 
-_One = Literal["retry", "discard", "undiscard", "run-now", "abort"]
+_One = Literal["retry", "discard", "run-now", "abort"]
 _Many = Literal["retry-all", "discard-all", "purge"]
+_Which = Annotated[Which, Depends()]
 _PAGE_SIZE = 50
 _SPAN = 5  # minutes of the history that are one point of a chart
 # Of all that is shown of a job, so many characters; of a row of a list, fewer.
@@ -36,34 +35,6 @@ async def _has_redis() -> AsyncIterator[None]:
         raise HTTPException(503, trouble(exc)) from exc
     except UnknownNameError as exc:
         raise HTTPException(404, str(exc)) from exc
-
-
-def _time(milliseconds: int) -> datetime | None:
-    return ms_to_datetime(milliseconds) if milliseconds else None
-
-
-_Ms = Annotated[int, Query(ge=0, lt=1 << 43)]
-
-
-def _which(
-    task: str = "",
-    text: str = "",
-    error: str = "",
-    group: str = "",
-    since: _Ms = 0,
-    until: _Ms = 0,
-) -> Which:
-    return Which(
-        task=task,
-        text=text,
-        error=error,
-        group=group,
-        since=_time(since),
-        until=_time(until),
-    )
-
-
-_Wanted = Annotated[Which, Depends(_which)]
 
 
 class Api:
@@ -89,7 +60,8 @@ class Api:
         self._log_url = log_url
 
     def router(self) -> APIRouter:
-        router = APIRouter(dependencies=[Depends(same_origin), Depends(_has_redis)])
+        known = [Depends(same_origin), Depends(_has_redis), Depends(self.check_queue)]
+        router = APIRouter(dependencies=known)
         router.add_api_route("/queues", self.queues)
         router.add_api_route("/jobs", self.jobs)
         router.add_api_route("/job", self.job)
@@ -103,6 +75,9 @@ class Api:
         router.add_api_route("/all/{action}", self.act_on_all, **acting)
         router.add_api_route("/{action}", self.act, **acting)
         return router
+
+    async def check_queue(self, queue: str | None = None) -> None:
+        await self._operations.check_queue(queue)
 
     # --- Looking
 
@@ -121,12 +96,11 @@ class Api:
         self,
         request: Request,
         queue: str,
-        which: _Wanted,
+        which: _Which,
         state: State | Literal["all"],
         offset: Annotated[int, Query(ge=0)] = 0,
         start: str = "",
     ) -> Response:
-        await self._operations.check_queue(queue)
         try:
             found = await self._operations.find_jobs(
                 None if state == "all" else state,
@@ -146,7 +120,6 @@ class Api:
         return json_answer(request, content)
 
     async def job(self, request: Request, queue: str, id: str) -> Response:
-        await self._operations.check_queue(queue)
         job = await self._operations.get_job(id, queue=queue)
         if job is None:
             raise HTTPException(
@@ -155,23 +128,20 @@ class Api:
         # Text of large arguments takes its time, and the event loop is the app's.
         return json_answer(request, await asyncio.to_thread(self._texts, job, _WHOLE))
 
-    async def groups(self, request: Request, queue: str, which: _Wanted) -> Response:
-        await self._operations.check_queue(queue)
+    async def groups(self, request: Request, queue: str, which: _Which) -> Response:
         groups = await self._operations.error_groups(which, queue=queue)
         if not groups:
             await self._operations.check_task(which.task, queue)
         return json_answer(request, {"groups": groups[:200], "more": len(groups) > 200})
 
     async def history(self, request: Request, queue: str, task: str = "") -> Response:
-        await self._operations.check_queue(queue)
         spans = await self._operations.history(step=_SPAN, task=task, queue=queue)
         return json_answer(request, {"spans": spans, "minutes": _SPAN})
 
     async def count(
-        self, request: Request, queue: str, which: _Wanted, state: State
+        self, request: Request, queue: str, which: _Which, state: State
     ) -> Response:
         """How many there are now, and when that is: what an action is to be about."""
-        await self._operations.check_queue(queue)
         until = await self._operations.time(queue)
         if state != "deferred":
             which = replace(which, until=until)
@@ -185,21 +155,15 @@ class Api:
     async def act(
         self, action: _One, request: Request, queue: str, id: str
     ) -> Response:
-        await self._operations.check_queue(queue)
         operations, by, batch = self._operations, name_of(request), token_hex(8)
-        done = False
-        match action:
-            case "retry":
-                done = await operations.retry_job(id, queue=queue, by=by)
-            case "discard":
-                done = await operations.discard_job(id, queue=queue, by=by, batch=batch)
-            case "undiscard":
-                done = await operations.undiscard_job(id, queue=queue, by=by)
-            case "run-now":
-                done = await operations.run_now(id, queue=queue, by=by)
-            case "abort":
-                operations.log("abort", queue, id, by)
-                done = await self._lookup.abort_job(id, queue, timeout=3)
+        if action == "abort":
+            operations.log("abort", queue, id, by)
+            done = await self._lookup.abort_job(id, queue, timeout=3)
+        elif action == "discard":
+            done = await operations.discard_job(id, queue=queue, by=by, batch=batch)
+        else:
+            act = operations.retry_job if action == "retry" else operations.run_now
+            done = await act(id, queue=queue, by=by)
         content = {"done": done, "batch": batch, "state": ""}
         if not done:
             job = await operations.get_job(id, queue=queue)
@@ -211,7 +175,7 @@ class Api:
         action: _Many,
         request: Request,
         queue: str,
-        which: _Wanted,
+        which: _Which,
         expected: int,
         state: Literal["failed", "queued", "deferred"] = "failed",
     ) -> Response:
@@ -220,7 +184,6 @@ class Api:
         Raises:
             HTTPException: 409 when they are not; 422, jobs in this state cannot.
         """
-        await self._operations.check_queue(queue)
         if (action == "purge") == (state == "failed"):
             raise HTTPException(422, f"{action} is not for {state} jobs")
         operations, by, batch = self._operations, name_of(request), token_hex(8)
@@ -245,12 +208,10 @@ class Api:
         return json_answer(request, {"done": done})
 
     async def pause(self, request: Request, queue: str) -> Response:
-        await self._operations.check_queue(queue)
         await self._operations.pause_queue(queue, by=name_of(request))
         return json_answer(request, {"done": True})
 
     async def resume(self, request: Request, queue: str) -> Response:
-        await self._operations.check_queue(queue)
         await self._operations.resume_queue(queue, by=name_of(request))
         return json_answer(request, {"done": True})
 

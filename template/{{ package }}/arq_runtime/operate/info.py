@@ -14,6 +14,7 @@ from arq.jobs import (
     deserialize_result,
 )
 from arq.utils import ms_to_datetime
+from pydantic import AwareDatetime
 
 from ..limits import due_ms, waits_for
 from ..serializer import Serializer
@@ -131,9 +132,9 @@ class Which:
     """In the error of a failed job, or in what ErrorGroup makes of it."""
     group: str = ""
     """The error of its ErrorGroup."""
-    since: datetime | None = None
+    since: AwareDatetime | None = None
     """When it failed, was due or ended, at the earliest."""
-    until: datetime | None = None
+    until: AwareDatetime | None = None
     """The same, at the latest."""
 
     @property

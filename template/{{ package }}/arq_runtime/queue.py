@@ -169,7 +169,7 @@ class Queues:
                 if served and name not in self.external:
                     raise ValueError(
                         f"no queue {name!r}: no worker settings have it, and it is not "
-                        f"external{_instead(name, self._by_name)}"
+                        f"external{instead(name, self._by_name)}"
                     )
                 queue = self._stranger(name)
             return queue
@@ -185,7 +185,7 @@ class Queues:
         if not owners and any(queue.tasks() for queue in self._by_name.values()):
             known = {task for queue in self._by_name.values() for task in queue.tasks()}
             name = function if isinstance(function, str) else function.__qualname__
-            raise ValueError(f"no task {name!r}{_instead(name, known)}")
+            raise ValueError(f"no task {name!r}{instead(name, known)}")
         if self.default in owners or not owners:
             return self.default
         if len(owners) > 1:
@@ -208,16 +208,16 @@ class Queues:
             name = queue.name_of(function) or function.__qualname__
         if known and name not in known:
             raise ValueError(
-                f"no task {name!r} on queue {queue.name!r}{_instead(name, known)}"
+                f"no task {name!r} on queue {queue.name!r}{instead(name, known)}"
             )
         return name, known.get(name) if isinstance(function, str) else function
 
 
-def _instead(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    if close:
+def instead(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that is not known."""
+    if close := get_close_matches(name, known, 1):
         return f"; did you mean {close[0]!r}?"
-    return f"; there is {', '.join(sorted(known))}"
+    return f"; there is {', '.join(sorted(known)) or 'none'}"
 
 
 def _named(function: Any) -> tuple[str, Task]:

@@ -9,30 +9,29 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from .asked import age
-from .info import State, Which, shown_id
+from . import shown
+from .history import Span
+from .info import ErrorGroup, Found, QueueStats, State, Which, shown_id
 from .jobs import Operations
-from .looking import LOOKING
 from .project import (
     Abort,
     Bulk,
     Project,
+    age,
     bulk_options,
     error_option,
+    fail,
     finish,
     json_option,
     queue_option,
+    search_option,
     since_option,
-    some_ids,
+    task_option,
     who,
-)
-from .shown import (
-    plain,
-    print_json,
 )
 
 
@@ -45,8 +44,137 @@ def command() -> None:
     """
 
 
-for one in LOOKING:
-    command.add_command(one)
+# --- Looking
+
+
+@command.command()
+@click.option("--queue", help="Name of a queue; all queues without it.")
+@click.option(
+    "--history", "with_history", is_flag=True, help="Show the last 8 hours, too."
+)
+@json_option
+@click.pass_obj
+def stats(
+    project: Project, queue: str | None, with_history: bool, as_json: bool
+) -> None:
+    """Count the jobs, and show the workers and cron jobs."""
+    operations, step = project.operations, 10
+
+    async def work() -> list[tuple[QueueStats, list[Span]]]:
+        names = [queue] if queue else await operations.list_queues()
+        return [
+            (
+                await operations.queue_stats(name),
+                await operations.history(step=step, queue=name) if with_history else [],
+            )
+            for name in names
+        ]
+
+    found = project.run(work, queue)
+    if as_json:
+        return shown.print_json(
+            [
+                vars(one) | ({"history": spans} if with_history else {})
+                for one, spans in found
+            ]
+        )
+    for one, spans in found:
+        shown.print_stats(one)
+        if spans:
+            shown.print_history(spans, step)
+
+
+@command.command("list")
+@click.argument("state", type=click.Choice([*get_args(State), "all"]), default="all")
+@task_option
+@search_option
+@error_option
+@since_option
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="At most so many jobs.",
+)
+@click.option(
+    "--offset",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Leave out the first so many.",
+)
+@click.option("--start", default="", help="Go on where an earlier look has ended.")
+@queue_option
+@json_option
+@click.pass_obj
+def list_command(
+    project: Project,
+    /,
+    state: Any,
+    task: str,
+    search: str,
+    error: str,
+    since: datetime | None,
+    queue: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """List the jobs in a state, or those in all states."""
+    which = Which(task=task, text=search, error=error, since=since)
+    if error and state != "failed":
+        raise click.UsageError("--error is for failed jobs: list failed --error ...")
+
+    async def work() -> Found:
+        try:
+            return await project.operations.find_jobs(
+                None if state == "all" else state,
+                which=which,
+                brief=not as_json,
+                queue=queue,
+                **options,
+            )
+        except ValueError as exc:
+            raise click.UsageError(str(exc)) from None
+
+    found: Found = project.run(work, queue, task)
+    if as_json:
+        shown.print_json(found.jobs)
+    else:
+        for job in found.jobs:
+            shown.print_job(job)
+    shown.print_looked_at(found)
+
+
+@command.command()
+@task_option
+@queue_option
+@json_option
+@click.pass_obj
+def errors(project: Project, task: str, queue: str | None, as_json: bool) -> None:
+    """Count the failed jobs by task and kind of error."""
+    work = partial(project.operations.error_groups, Which(task=task), queue=queue)
+    groups: list[ErrorGroup] = project.run(work, queue, task)
+    if as_json:
+        return shown.print_json(groups)
+    shown.print_groups(groups)
+
+
+@command.command()
+@click.argument("job_id")
+@queue_option
+@json_option
+@click.pass_obj
+def show(project: Project, job_id: str, queue: str | None, as_json: bool) -> None:
+    """Show all that is known of a job."""
+    job = project.run(partial(project.operations.get_job, job_id, queue=queue), queue)
+    if job is None:
+        fail(f"There is no job {job_id}.", 1)
+    if as_json:
+        return shown.print_json(job)
+    shown.print_details(job)
+
+
+# --- Acting
 
 
 def add_failed_command(
@@ -221,7 +349,7 @@ def abort(
 
 
 @command.command("run-now")
-@some_ids
+@click.argument("job_ids", nargs=-1, required=True)
 @queue_option
 @json_option
 @click.pass_obj
@@ -233,34 +361,25 @@ def run_now(
     project.act("hurried", action, job_ids, queue, as_json)
 
 
-@command.command()
-@queue_option
-@json_option
-@click.pass_obj
-def pause(project: Project, queue: str | None, as_json: bool) -> None:
-    """Begin no more jobs; those that run finish."""
-    project.run(partial(project.operations.pause_queue, queue, by=who()), queue)
-    say_paused(project, queue, True, as_json)
-
-
-@command.command()
-@queue_option
-@json_option
-@click.pass_obj
-def resume(project: Project, queue: str | None, as_json: bool) -> None:
-    """Go on with a paused queue."""
-    project.run(partial(project.operations.resume_queue, queue, by=who()), queue)
-    say_paused(project, queue, False, as_json)
-
-
-def say_paused(
-    project: Project, queue: str | None, is_paused: bool, as_json: bool
+def set_paused(
+    project: Project, queue: str | None, as_json: bool, *, is_paused: bool
 ) -> None:
-    """Say how the queue is now."""
-    name = queue or project.operations.default_queue
+    """Pause the queue or go on with it, and say how it is now."""
+    operations = project.operations
+    act = operations.pause_queue if is_paused else operations.resume_queue
+    project.run(partial(act, queue, by=who()), queue)
+    name = queue or operations.default_queue
     if as_json:
-        return print_json({"queue": name, "paused": is_paused})
-    click.echo(f"{plain(name)} {'is paused' if is_paused else 'goes on'}")
+        return shown.print_json({"queue": name, "paused": is_paused})
+    click.echo(f"{shown.plain(name)} {'is paused' if is_paused else 'goes on'}")
+
+
+for name, is_paused, help in (
+    ("pause", True, "Begin no more jobs; those that run finish."),
+    ("resume", False, "Go on with a paused queue."),
+):
+    act = click.pass_obj(partial(set_paused, is_paused=is_paused))
+    command.command(name, help=help)(queue_option(json_option(act)))
 
 
 def main(operations: Operations, abort_job: Abort, prog_name: str) -> None:

@@ -1,17 +1,16 @@
 """See how the queues do, and find jobs in them."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Literal
 
 from arq import ArqRedis
 from arq.utils import ms_to_datetime, to_unix_ms
 
 from ..keys import FAILED, PAUSED, QUEUES, hash_tag, with_tag_of
-from ..queue import Queue, Queues
+from ..queue import Queue, Queues, instead
 from ..scripts import script
 from .find import FEW, MOST, STEP, running, steps, with_workers
 from .history import MOST_MINUTES, Span, read
@@ -91,7 +90,7 @@ class Looking:
             return
         keys = [name, name + FAILED]
         if not await self._queue(name).server.call(ArqRedis.exists, *keys):
-            raise UnknownNameError(_unknown("queue", name, known))
+            raise UnknownNameError(f"There is no queue {name!r}{instead(name, known)}")
 
     async def check_task(self, task: str | None, queue: str | None) -> None:
         """Is there such a task?
@@ -111,7 +110,7 @@ class Looking:
         if not (
             await self.find_jobs(which=Which(task=task), limit=1, queue=queue)
         ).jobs:
-            raise UnknownNameError(_unknown("task", task, sorted(known)))
+            raise UnknownNameError(f"There is no task {task!r}{instead(task, known)}")
 
     async def queue_stats(self, queue: str | None = None) -> QueueStats:
         """How a queue does: its jobs by state, and the workers that are alive."""
@@ -355,10 +354,3 @@ def _place(start: str, states: list[State]) -> tuple[State, int]:
         if one == state and number.isdecimal():
             return one, int(number)
     raise ValueError(f"start is {start!r}, which is not what an earlier look has said")
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    known = [*known]
-    if close := get_close_matches(name, known, 1):
-        return f"There is no {what} {name!r}; did you mean {close[0]!r}?"
-    return f"There is no {what} {name!r}; there is {', '.join(known) or 'none'}."

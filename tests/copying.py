@@ -7,6 +7,7 @@ test that is about the command itself, or about its launching the wiring, has
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from types import CodeType
 from typing import IO, Any
@@ -22,12 +24,19 @@ from unittest.mock import patch
 import plumbum
 import wire
 from commands import FACTS
+from copier import _template
 from copier.__main__ import CopierApp
+from copier._main import Worker
+from copier._vcs import get_git
 from jinja2 import Environment
 
 _run = subprocess.run
 _compile = Environment.compile
 _codes: dict[Any, CodeType] = {}
+_load = _template.load_template_config
+_configs: dict[bytes, dict[str, Any]] = {}
+_sync_mode = Worker._sync_git_index_executable_bit
+_answers_file = Worker.answers_relpath.fget  # type: ignore[attr-defined]
 
 
 def _compiled_once(self: Environment, source: str, *args: Any, **options: Any) -> Any:
@@ -41,6 +50,30 @@ def _compiled_once(self: Environment, source: str, *args: Any, **options: Any) -
     if key not in _codes:
         _codes[key] = _compile(self, source, *args, **options)
     return _codes[key]
+
+
+def _loaded_once(path: Path, quiet: bool = False) -> dict[str, Any]:
+    """What copier.yml says, whose YAML takes as long as all of the rendering."""
+    text = path.read_bytes()
+    if b"!include" in text:
+        return _load(path, quiet)
+    if text not in _configs:
+        _configs[text] = _load(path, quiet)
+    return copy.deepcopy(_configs[text])
+
+
+def _rendered_once(self: Worker) -> Path:
+    """The answers file's name, which Copier renders twice for each path."""
+    known: dict[str, Any] = self.__dict__
+    if "_answers_file" not in known:
+        known["_answers_file"] = _answers_file(self)
+    return Path(known["_answers_file"])
+
+
+def _ignores_modes(root: Path) -> bool:
+    """Does git not look at files' modes there? Copier asks it for each file."""
+    asked = ("config", "--type=bool", "--get", "core.fileMode")
+    return bool(get_git(root)(*asked, retcode=None).strip() == "false")
 
 
 def copier(
@@ -73,10 +106,19 @@ def facts(**changed: Any) -> dict[str, Any]:
 
 @contextmanager
 def shortcuts() -> Iterator[None]:
-    """This repository's wiring is called, not launched, and nothing compiled twice."""
+    """This repository's wiring is called, not launched, and nothing is done twice."""
+    ignores_modes = cache(_ignores_modes)
+
+    def sync_mode(self: Worker, path: Path, mode: int) -> None:
+        if ignores_modes(self.subproject.local_abspath):
+            _sync_mode(self, path, mode)
+
     with (
         patch.object(subprocess, "run", _run_or_wire),
         patch.object(Environment, "compile", _compiled_once),
+        patch.object(_template, "load_template_config", _loaded_once),
+        patch.object(Worker, "answers_relpath", property(_rendered_once)),
+        patch.object(Worker, "_sync_git_index_executable_bit", sync_mode),
     ):
         yield
 

@@ -37,6 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First what has a longer time limit: others do the rest meanwhile."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"redis: {config.option.redis or 'embedded Valkey'}"
 

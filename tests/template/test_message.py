@@ -103,6 +103,12 @@ def printed(output: str) -> list[str]:
     return commands
 
 
+def as_bash_reads(command: str) -> list[str]:
+    """The arguments that Copier gets."""
+    copier_ = 'copier() { printf "%s\\n" "$@"; }'
+    return run(["bash", "-c", f"{copier_}\n{command}"]).stdout.splitlines()
+
+
 def adopted(paxx_shop: Callable[..., Shop], paxx: Path) -> tuple[Shop, str]:
     shop = paxx_shop("infra add redis", "ext add arq")
     return shop, shop.copy("--overwrite")
@@ -146,7 +152,7 @@ def test_each_printed_command_pastes_as_it_stands(
     commands = printed(output)
     assert len(commands) == printed_so_far, output
     for command in commands:
-        run(["bash", "-c", command], cwd=shop.root)
+        copier(*as_bash_reads(command), cwd=shop.root)
         shop.git("add", "-Af")
         shop.commit()
     rest = OTHER_FILE if situation is with_notes else ()

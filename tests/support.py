@@ -338,7 +338,7 @@ class Shop:
         """Start `arq core.tasks.WorkerSettings` and wait until it takes jobs."""
         settings = name or f"{self.package}.tasks.WorkerSettings"
         command = ["arq", settings, *options]
-        return self._started(command, url, log, b"redis_version=", 30, env)
+        return self._started(command, url, log, b"redis_version=", 90, env)
 
     def _started(
         self,
@@ -390,7 +390,7 @@ class Shop:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 try:
-                    process.wait(40)
+                    process.wait(60)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     raise
@@ -402,12 +402,12 @@ class Shop:
         """The port of an app, which uvicorn runs for the length of the block."""
         port = free_port()
         command = ["uvicorn", name, "--port", str(port), *options]
-        process = self._started(command, url, log, b"running on", 60, env)
+        process = self._started(command, url, log, b"running on", 90, env)
         try:
             yield port
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 class WorkerLog:
@@ -422,7 +422,7 @@ class WorkerLog:
     def text(self) -> str:
         return self.path.read_text()
 
-    def wait_for(self, text: str, timeout: float = 20) -> None:
+    def wait_for(self, text: str, timeout: float = 60) -> None:
         wait_for(lambda: text in self.text, timeout, self.path)
 
 
@@ -450,7 +450,7 @@ class OwnRedis:
             ],
             stdout=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 with redis.Redis(port=self.port) as client:
@@ -477,14 +477,14 @@ class OwnRedis:
     def kill(self) -> None:
         assert self.process
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
         self.process = None
 
     def stop(self) -> None:
         if self.process is not None:
             self.thaw()
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
 
@@ -515,11 +515,11 @@ sentinel failover-timeout queue 3000
                 except redis.RedisError:
                     return False
 
-            wait_for(is_ready, 20)
+            wait_for(is_ready, 60)
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def is_master(client: redis.Redis[bytes]) -> bool:

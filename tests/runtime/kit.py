@@ -27,6 +27,9 @@ from arq_runtime.worker.worker import Worker
 
 QUEUE = "arq:queue:test"
 
+WAIT_S = 25
+"""How long a test waits, on a busy machine too; workers that sleep do so for 30 s."""
+
 
 class App:
     """What core/arq.py and core/arq_worker.py make in a project.
@@ -155,7 +158,7 @@ class App:
         data = await self.redis.get(f"arq:result:{job_id}")
         return json.loads(data) if data else None
 
-    async def result_of(self, job_id: str, timeout: float = 10) -> dict[str, Any]:
+    async def result_of(self, job_id: str, timeout: float = WAIT_S) -> dict[str, Any]:
         """The stored result, once there is one."""
         await until(lambda: self.redis.exists(f"arq:result:{job_id}"), timeout)
         result = await self.stored(job_id)
@@ -172,7 +175,7 @@ class App:
 
 
 async def until(
-    condition: Callable[[], Any | Awaitable[Any]], timeout: float = 10
+    condition: Callable[[], Any | Awaitable[Any]], timeout: float = WAIT_S
 ) -> None:
     """Poll until the condition, which may be awaitable, holds.
 

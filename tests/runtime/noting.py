@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from arq_runtime.worker.job import Context
-from kit import until
+from kit import WAIT_S, until
 
 #: The environment variable that names the file.
 FILE = "NOTES"
@@ -124,14 +124,14 @@ class Notes:
         return self.events(name, "end")
 
     async def started(
-        self, name: object, times: int = 1, timeout: float = 10
+        self, name: object, times: int = 1, timeout: float = WAIT_S
     ) -> list[Event]:
         """Wait until the task has started so often under this name; all its starts."""
         await until(lambda: len(self.starts(name)) >= times, timeout)
         return self.starts(name)
 
     async def ended(
-        self, name: object, times: int = 1, timeout: float = 10
+        self, name: object, times: int = 1, timeout: float = WAIT_S
     ) -> list[Event]:
         """Wait until the task has ended so often under this name; all its ends."""
         await until(lambda: len(self.ends(name)) >= times, timeout)

@@ -123,7 +123,7 @@ class WorkerProcess:
     def lives(self) -> bool:
         return self.process.poll() is None
 
-    async def wait_for(self, text: str, timeout: float = 20, times: int = 1) -> None:
+    async def wait_for(self, text: str, timeout: float = 60, times: int = 1) -> None:
         """Wait until it has printed this text so often.
 
         Raises:
@@ -152,7 +152,7 @@ class WorkerProcess:
             self.process.kill()
         self.process.wait()
 
-    async def exit_code(self, timeout: float = 20) -> int:
+    async def exit_code(self, timeout: float = 60) -> int:
         """Wait for it to end by itself."""
         try:
             code: int = await asyncio.to_thread(self.process.wait, timeout)
@@ -161,7 +161,7 @@ class WorkerProcess:
         return code
 
     async def stop(
-        self, number: signal.Signals = signal.SIGTERM, timeout: float = 20
+        self, number: signal.Signals = signal.SIGTERM, timeout: float = 60
     ) -> int:
         """Stop it; its exit code."""
         self.send(number)

@@ -50,7 +50,7 @@ async def test_the_probes(processes: Processes) -> None:
     await until(lambda: not ready())
     probes = [probe(*options) for options in ([], ["--ready"]) for _ in range(3)]
     assert {found[:2] for found in probes} == {(0, "")}
-    assert min(spent for _, _, spent in probes) < 0.05
+    assert min(spent for _, _, spent in probes) < 0.15
     assert await worker.stop() == 0
     assert live() == "no worker runs here"
 
@@ -63,11 +63,11 @@ async def test_an_outage_makes_no_worker_look_dead(
     worker = await own_processes.start()
     await until(lambda: not ready())
     own_redis.stop() if how == "refused" else own_redis.freeze()
-    await until(ready, 8)
+    await until(ready)
     assert "has not reached Redis for" in ready()
     assert not live()
     own_redis.start() if how == "refused" else own_redis.thaw()
-    await until(lambda: not ready(), 8)
+    await until(lambda: not ready())
     assert worker.lives
 
 
@@ -88,7 +88,7 @@ async def test_a_blocked_event_loop_is_not_alive(
     worker = await processes.start()
     await until(lambda: not live())
     await app.enqueue("block", "a", 60.0)
-    await until(live, 8)
+    await until(live)
     assert f"worker {worker.pid} has given no sign of life for" in live()
 
 
@@ -101,7 +101,7 @@ async def test_two_workers_of_a_host(processes: Processes, tmp_path: Path) -> No
     [directory] = tmp_path.glob("arq-workers-*")
     assert [path.name for path in directory.iterdir()] == [str(second.pid)]
     second.freeze()
-    await until(live, 8)
+    await until(live)
     second.thaw()
     await until(lambda: not live())
 

@@ -263,12 +263,12 @@ async def test_a_task_receives_the_models_it_is_annotated_with(app: App) -> None
     data = {"orderNumber": 7, "due": "2026-01-02", "items": []}
     async with app.worker(show):
         job = await app.enqueue(show, order, point, colors=[Color.RED], plain=Point(2))
-        assert await job.result(10) == repr(
+        assert await job.result(25) == repr(
             (order, point, [Color.RED], {"x": 2, "path": "/"})
         )
         job = await app.enqueue("show", order=data)
         bare = Order(orderNumber=7, due=DUE, items=())
-        assert await job.result(10) == repr((bare, None, [], None))
+        assert await job.result(25) == repr((bare, None, [], None))
 
 
 async def test_data_that_does_not_fit_the_model_is_an_error_with_the_field_named(
@@ -292,7 +292,7 @@ async def test_data_that_does_not_fit_the_model_is_an_error_with_the_field_named
         with pytest.raises(
             Exception, match=r"ArgumentError: order\.items\.0\.sku: Fie"
         ):
-            await job.result(10, poll_delay=0.02)
+            await job.result(25, poll_delay=0.02)
     assert (await app.failed(job.job_id))["tries"] == "1"
 
 
@@ -332,6 +332,6 @@ async def test_what_an_annotation_excludes_is_an_error_at_the_call(
 async def test_what_annotations_allow_arrives(app: App) -> None:
     async with app.worker(annotated):
         job = await app.enqueue(annotated, 1, 2, "a", "b", at=3, other="c")
-        assert await job.result(10) == [1, 2, ("a", "b"), 3, {"other": "c"}]
+        assert await job.result(25) == [1, 2, ("a", "b"), 3, {"other": "c"}]
         job = await app.enqueue(annotated, 1, None, n2="x")
-        assert await job.result(10) == [1, None, (), 0, {"n2": "x"}]
+        assert await job.result(25) == [1, None, (), 0, {"n2": "x"}]

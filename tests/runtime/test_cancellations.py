@@ -134,7 +134,7 @@ async def test_a_time_out_and_an_abort_after_a_cancellation(
 
     go_on.__qualname__ = "go_on"
     async with app.worker(
-        go_on, job_timeout=0.5, max_tries=1, poll_delay=0.05, max_jobs=2
+        go_on, job_timeout=3, max_tries=1, poll_delay=0.05, max_jobs=2
     ):
         await app.enqueue("go_on", "late", _job_id="late")
         aborted = await app.enqueue("go_on", "aborted", _job_id="aborted")

@@ -29,7 +29,7 @@ async def test_the_next_try_runs_though_the_last_end_is_answered_late(
     monkeypatch.setattr(ends, "run_script", late)
     async with app.worker(again, poll_delay=0.02) as worker:
         job = await app.enqueue(again)
-        assert await job.result(5) == 3
+        assert await job.result(25) == 3
         await until(lambda: not worker.leases.held)
     assert worker.jobs_complete == 1 and worker.jobs_retried == 2
 
@@ -51,7 +51,7 @@ async def test_a_job_whose_lease_is_forgotten_as_it_ends_runs_once(
     monkeypatch.setattr(ends, "run_script", forgotten)
     async with app.worker(func(task, name="task"), poll_delay=0.02) as worker:
         job = await app.enqueue("task", _job_id="one")
-        assert await job.result(5) == 1
+        assert await job.result(25) == 1
         await until(lambda: not worker.leases.held)
     assert worker.jobs_complete == 1
     assert await app.queued() == 0

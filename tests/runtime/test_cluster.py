@@ -95,18 +95,18 @@ async def test_what_a_queue_does(cluster: Cluster, notes: Notes) -> None:
     async with app.worker(job, sync):
         first = await app.enqueue(job, "a", _job_id="own")
         assert first.job_id == "{shop}own"
-        assert await first.result(20) == "a"
+        assert await first.result(25) == "a"
         assert await app.client.enqueue(job, "a", _job_id="own") is None
         for job_id in ("own", "{shop}own"):
             found = await app.lookup.get_job_status(job_id)
             assert found and found["status"] == "complete"
-        assert await (await app.enqueue(sync, "b")).result(20) == "b"
+        assert await (await app.enqueue(sync, "b")).result(25) == "b"
         calls = [{"name": n} for n in range(50)]
         many = await app.client.enqueue_many(job, calls)
-        assert [await one.result(20) for one in many if one] == list(range(50))
+        assert [await one.result(25) for one in many if one] == list(range(50))
         pair = [app.client.enqueue(job, "one"), app.client.enqueue(job, "two")]
         last = await app.gather_then(pair, then=app.client.job(job))
-        ids = await last.result(20)
+        ids = await last.result(25)
         assert [id_.partition("}")[0] for id_ in ids] == ["{shop", "{shop"]
         long = await app.enqueue(job, "long", 600)
         await notes.started("long")
@@ -128,7 +128,7 @@ async def test_its_replica_takes_over(
     app = App(cluster.url, queue=TAGGED)
     try:
         worker = await processes.start(env=TAG)
-        await (await app.enqueue("job", "before")).result(20)
+        await (await app.enqueue("job", "before")).result(25)
         if how == "killed":
             cluster.master_of(TAGGED).kill()
         else:
@@ -215,7 +215,7 @@ async def test_queues_on_several_nodes(cluster: Cluster, notes: Notes) -> None:
         with redis.Redis(port=cluster.master_of(name).port) as client:
             assert client.zcard(name) == 1
         async with app.worker(job, queue_name=name):
-            assert await sent.result(20) == name
+            assert await sent.result(25) == name
     await app.close()
 
 

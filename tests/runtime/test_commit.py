@@ -49,7 +49,7 @@ async def sessions(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[Sessions]:
     """As async_session_factory of a Paxx project; a database with the users' table."""
-    url = f"sqlite+aiosqlite:///{tmp_path}/shop.db"
+    url = f"sqlite+aiosqlite:///{tmp_path}/shop.db?timeout=60"
     if request.param == "postgres":
         url = request.getfixturevalue("postgres_url")
     engine = create_async_engine(url)

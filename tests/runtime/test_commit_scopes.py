@@ -22,7 +22,7 @@ Sessions = async_sessionmaker[AsyncSession]
 
 @pytest.fixture
 async def sessions(tmp_path: Path) -> AsyncIterator[Sessions]:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/shop.db")
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/shop.db?timeout=60")
     async with engine.begin() as connection:
         await connection.execute(text("create table users (name text)"))
     yield async_sessionmaker(engine)

@@ -23,7 +23,7 @@ async def add(ctx: Ctx, a: int, b: int = 0) -> int:
 async def assert_works(app: App) -> None:
     """A job goes there, is run, and its result comes back."""
     async with app.worker(add):
-        assert await (await app.enqueue(add, 40, b=2)).result(10) == 42
+        assert await (await app.enqueue(add, 40, b=2)).result(25) == 42
     await app.close()
 
 

@@ -80,7 +80,7 @@ async def test_enqueue_takes_a_name_or_the_task(app: App) -> None:
             await app.enqueue(add, 1, b=3),
             await app.enqueue("names", function="f", queue="q"),
         ]
-        assert [await job.result(10) for job in jobs] == [3, 4, ["f", "q"]]
+        assert [await job.result(25) for job in jobs] == [3, 4, ["f", "q"]]
 
 
 async def test_a_job_id_that_is_there_already_gives_none(app: App) -> None:
@@ -102,7 +102,7 @@ async def test_deferred_jobs(app: App) -> None:
         ]
         before = [await app.lookup.get_job_status(job.job_id) for job in jobs]
         assert [one and one["status"] for one in before] == ["deferred", "deferred"]
-        assert [await job.result(10) for job in jobs] == [1, 2]
+        assert [await job.result(25) for job in jobs] == [1, 2]
         by, at = [await app.result_of(job.job_id) for job in jobs]
         assert by["st"] - by["et"] > 450
         assert at["st"] > until_then.timestamp() * 1000 - 50
@@ -148,7 +148,7 @@ async def test_arqs_own_client_and_our_worker(app: App) -> None:
         job = await pool.enqueue_job("add", 40, b=2)
         assert job is not None
         assert await pool.enqueue_job("add", 1, _job_id=job.job_id) is None
-        assert await job.result(5, poll_delay=0.02) == 42
+        assert await job.result(25, poll_delay=0.02) == 42
         info = await job.info()
         assert info is not None and info.function == "add"
     await pool.aclose()
@@ -264,7 +264,7 @@ async def test_each_queue_has_its_own_worker(app: App) -> None:
     async with app.worker(add, queue_name="high"):
         normal = await app.enqueue(add, 2)
         high = [await app.enqueue(add, n, _queue_name="high") for n in range(3)]
-        assert [await job.result(10) for job in high] == [0, 1, 2]
+        assert [await job.result(25) for job in high] == [0, 1, 2]
         assert (await status_of(app, normal.job_id))["status"] == "queued"
 
 
@@ -273,10 +273,10 @@ async def test_chained_tasks(app: App) -> None:
         return (await app.enqueue(echo, value * 2)).job_id
 
     async with app.worker(echo, func(chained, name="chained")):
-        job_id = await (await app.enqueue("chained", 21)).result(10)
+        job_id = await (await app.enqueue("chained", 21)).result(25)
         deserialize = app.serializer.deserialize
         second: ArqJob = ArqJob(job_id, app.redis, QUEUE, deserialize)
-        assert await second.result(5, poll_delay=0.02) == 42
+        assert await second.result(25, poll_delay=0.02) == 42
 
 
 # --- Values ---------------------------------------------------------------------------

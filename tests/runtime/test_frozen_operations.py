@@ -42,7 +42,7 @@ async def test_operations_end_in_time(
         asyncio.gather(*map(outcome, calls)), outcome(asyncio.sleep(1))
     )
     assert {one.text.startswith(NAMED) for one in found} == {True}
-    assert max(one.seconds for one in found) - pause.seconds < 0.7
+    assert max(one.seconds for one in found) - pause.seconds < 1.5
     await app.server.close()
 
 
@@ -70,6 +70,6 @@ async def test_the_page_answers_in_time(
         loop = asyncio.get_running_loop()
         began = loop.time()
         answers = await asyncio.gather(*(client.get(path) for path in paths))
-        assert loop.time() - began < 2.5
+        assert loop.time() - began < 8  # one after the other, they would take 21 s
     assert {answer.status_code for answer in answers} == {503}
     await app.server.close()

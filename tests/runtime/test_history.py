@@ -85,7 +85,7 @@ async def test_what_others_left_there(app: App) -> None:
 
 async def test_an_outage_ends_no_worker(own_app: App, own_redis: OwnRedis) -> None:
     async with own_app.worker(*TASKS):
-        await (await own_app.enqueue("fine")).result(10)
+        await (await own_app.enqueue("fine")).result(25)
         own_redis.kill()
         own_redis.start()
         await (await own_app.enqueue("fine")).result(30)

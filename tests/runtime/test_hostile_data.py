@@ -140,7 +140,7 @@ async def test_a_key_of_the_queue_is_of_another_type(
     if key == QUEUE:
         await until(lambda: "WRONGTYPE" in caplog.text)
     await app.redis.delete(key)
-    assert await (await app.enqueue(plain, 1)).result(5) == 1
+    assert await (await app.enqueue(plain, 1)).result(25) == 1
 
 
 async def test_a_key_of_a_job_is_of_another_type(app: App, worker: Worker) -> None:
@@ -154,7 +154,7 @@ async def test_a_key_of_a_job_is_of_another_type(app: App, worker: Worker) -> No
     await app.redis.zadd(QUEUE, dict.fromkeys(names, due))
     await app.wake()
     await until(lambda: none_is_due(app))
-    assert await (await app.enqueue(plain, 1)).result(5) == 1
+    assert await (await app.enqueue(plain, 1)).result(25) == 1
 
 
 async def test_a_tasks_name_that_is_no_text(app: App, worker: Worker) -> None:
@@ -162,7 +162,7 @@ async def test_a_tasks_name_that_is_no_text(app: App, worker: Worker) -> None:
     await app.put("odd", GOOD.replace("plain", r"\udc80").encode())
     await until(lambda: app.redis.exists("arq:failed:odd"))
     assert (await app.failed("odd"))["reason"] == "unknown"
-    assert await (await app.enqueue(plain, 1)).result(5) == 1
+    assert await (await app.enqueue(plain, 1)).result(25) == 1
 
 
 @pytest.mark.parametrize("error", ["?", "1", "{}", '{"try": [], "error": 1}'])
@@ -175,11 +175,11 @@ async def test_errors_that_others_have_written(
     await app.redis.set("arq:retry:odd", tries)
     await app.redis.rpush("arq:errors:odd", error)
     async with app.worker(plain, max_jobs=1, max_tries=2):
-        assert await (await app.enqueue(plain, 2)).result(5) == 2
+        assert await (await app.enqueue(plain, 2)).result(25) == 2
         assert (await app.result_of("odd"))["s"] == (tries == 1)
 
 
 async def test_scripts_are_gone(app: App, worker: Worker) -> None:
     """As after a restart without them, or on a replica."""
     await app.redis.script_flush()
-    assert await (await app.enqueue(plain, 2)).result(5) == 2
+    assert await (await app.enqueue(plain, 2)).result(25) == 2

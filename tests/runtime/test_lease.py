@@ -47,7 +47,7 @@ async def test_a_lease_is_a_minute(app: App, notes: Notes) -> None:
 async def test_a_lease_is_renewed_while_the_job_runs(app: App, notes: Notes) -> None:
     async with app.worker(job, lease=0.4), app.worker(job, lease=0.4):
         renewed = await app.enqueue(job, "renewed", 1.5)
-        assert await renewed.result(5) == "renewed"
+        assert await renewed.result(25) == "renewed"
     assert len(notes.starts("renewed")) == 1
 
 
@@ -192,10 +192,12 @@ async def test_arqs_own_worker_shares_the_queue(app: App, notes: Notes) -> None:
     total = 500
     with arq_worker(app, job, poll_delay=0.02, ctx={"who": "arq"}) as stock:
         running = asyncio.create_task(stock.async_run())
+        app.settings(job)
+        calls = [{"name": n, "wait": 0.05} for n in range(total)]
+        await app.client.enqueue_many(job, calls)
+        await until(notes.starts)
         async with app.worker(job, ctx={"who": "ours"}):
-            calls = [{"name": n, "wait": 0.02} for n in range(total)]
-            await app.client.enqueue_many(job, calls)
-            await until(lambda: drained(app), 40)
+            await until(lambda: drained(app), 60)
         await stock.close()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -235,13 +237,13 @@ async def test_time_is_redis_own(
     )
     await app.enqueue("job", "now", 2)
     [started] = await notes.started("now")
-    assert abs(started.at - await app.now() / 1000 - skew) < 5  # the clock is wrong
+    assert abs(started.at - await app.now() / 1000 - skew) < 15  # the clock is wrong
     due = await app.now() + 1000
     await app.enqueue("job", "later", _defer_by=1)
-    await notes.started("later", timeout=5)
+    await notes.started("later")
     assert await app.now() >= due
     await app.enqueue("fail", "again", times=1, _job_id="again")
-    assert (await app.result_of("again", 5))["r"] == 2
+    assert (await app.result_of("again"))["r"] == 2
     await notes.ended("now")
     assert len(notes.starts("now")) == 1
     assert worker.lives
@@ -262,7 +264,7 @@ async def test_a_job_that_its_own_worker_claims_anew_runs_once(
             await pipe.execute()
         await until(lambda: "was claimed again while it runs here" in caplog.text)
         assert await app.redis.exists(f"arq:in-progress:{running.job_id}")
-        assert await running.result(5) == "a"
+        assert await running.result(25) == "a"
     assert "Traceback" not in caplog.text
     assert len(notes.starts("a")) == 1
     assert await app.queued() == 0

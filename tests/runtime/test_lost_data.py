@@ -55,7 +55,7 @@ async def test_running_jobs_go_on(
         await until(lambda: len(notes.starts()) == 10)
         await lose(app, own_redis, how)
         await until(lambda: are_complete(app, NAMES), 15)
-        assert await (await app.enqueue(job, "after")).result(5) == "after"
+        assert await (await app.enqueue(job, "after")).result(25) == "after"
     starts = Counter(event.name for event in notes.starts())
     if how != "older dump":  # as worker.md says, that one may run a job once more
         assert starts == dict.fromkeys([*NAMES, "after"], 1)

@@ -105,7 +105,7 @@ async def test_the_client_is_told_of_a_wrong_password_at_once(
         await app.enqueue("job")
     with pytest.raises(QueueUnavailableError, match="see ARQ_REDIS_URL"):
         await app.lookup.get_job_status("x")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4  # less than a call that waits for Redis
     await app.server.close()
 
 

@@ -176,7 +176,7 @@ async def test_calls_while_others_have_all_connections(
         outcome(asyncio.sleep(0.5)), *map(outcome, calls)
     )
     for one in found:
-        assert one.seconds - pause.seconds < 0.5
+        assert one.seconds - pause.seconds < 2
         assert one.text == f"{NAMED}Too many connections"
     holder.cancel()
     await asyncio.wait([holder])

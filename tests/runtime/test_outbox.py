@@ -49,7 +49,7 @@ def postgresql_url() -> Iterator[str]:
 def database_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a database, SQLite and then PostgreSQL."""
     if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path}/shop.db"
+        return f"sqlite+aiosqlite:///{tmp_path}/shop.db?timeout=60"
     return str(request.getfixturevalue("postgresql_url"))
 
 
@@ -151,7 +151,7 @@ async def test_whoever_commits_needs_no_redis(
     other = Database(elsewhere, database_at)
     async with app.worker(job, relay=database.relay):
         await other.order(1)
-        await notes.ended(1, timeout=5)
+        await notes.ended(1)
     await other.engine.dispose()
     await elsewhere.close()
 
@@ -334,11 +334,11 @@ async def test_redis_is_away(
         for n in range(20):
             start = time.monotonic()
             await database.order(n)
-            assert time.monotonic() - start < 1
+            assert time.monotonic() - start < 4  # no call of ours is waited for
             await asyncio.sleep(0.1)
         assert not notes.starts()
         own_redis.start()
-        await until(lambda: len(notes.ends()) >= 20, 20)
+        await until(lambda: len(notes.ends()) >= 20)
     assert len(notes.starts()) == 20
     await database.engine.dispose()
 

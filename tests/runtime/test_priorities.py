@@ -90,11 +90,11 @@ async def test_one_that_is_due_later_comes_first_then(
     app: App, started: list[str]
 ) -> None:
     async with app.worker(task, slow, max_jobs=1):
-        blocking = await app.enqueue(slow, 1.0)
+        blocking = await app.enqueue(slow, 3.0)
         await until(lambda: app.redis.exists(f"arq:in-progress:{blocking.job_id}"))
         await enqueue(app, *names("low", 20))
-        await enqueue(app, "by", _priority=1, _defer_by=0.2)
-        soon = datetime.now(UTC) + timedelta(seconds=0.2)
+        await enqueue(app, "by", _priority=1, _defer_by=1.5)
+        soon = datetime.now(UTC) + timedelta(seconds=1.5)
         await enqueue(app, "until", _priority=2, _defer_until=soon)
         deferred = await app.operations.list_jobs("deferred")
         assert len(deferred) == 2
@@ -107,7 +107,7 @@ async def test_a_retry_keeps_the_priority(app: App, started: list[str]) -> None:
     async with app.worker(task, tried_again, slow, max_jobs=1):
         await app.enqueue(tried_again)
         await until(lambda: started == ["try 1"])
-        blocking = await app.enqueue(slow, 0.5)
+        blocking = await app.enqueue(slow, 1.5)
         await until(lambda: app.redis.exists(f"arq:in-progress:{blocking.job_id}"))
         await enqueue(app, *names("low", 20))
         await until(lambda: len(started) == 23)
@@ -141,7 +141,7 @@ async def test_when_it_is_due_is_what_is_seen(app: App, started: list[str]) -> N
     stats = await app.operations.queue_stats()
     assert stats.queued == 1 and stats.oldest < 60
     async with app.worker(task):
-        score = await job.result(timeout=10)
+        score = await job.result(timeout=25)
     assert before.timestamp() * 1000 <= score <= await app.now()
 
 

@@ -108,7 +108,7 @@ async def test_the_newest_errors_of_a_job_stay(app: App) -> None:
         errors = await app.redis.lrange("arq:errors:a", 0, -1)
         assert len(errors) == 100
         assert json.loads(errors[-1])["try"] >= 119
-        assert await waiting.result(10) == 151
+        assert await waiting.result(25) == 151
     assert await app.redis.llen("arq:errors:a") <= 100
 
 
@@ -150,7 +150,7 @@ async def test_an_abort_of_a_cron_job_is_told_at_once(app: App, notes: Notes) ->
         await until(notes.starts)
         began = time.monotonic()
         assert await app.lookup.abort_job(notes.starts()[0].name)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5  # it asks for ten
 
 
 # --- Who is told of a failure ---------------------------------------------------------
@@ -227,8 +227,8 @@ async def test_a_hook_that_hangs_is_ended(
     async with app.worker(fail, job, max_jobs=1, max_tries=1, on_failure=on_failure):
         await app.enqueue(fail, "a", _job_id="a")
         # it holds up no other job meanwhile
-        assert await (await app.enqueue(job, "b")).result(5) == "b"
-        await until(lambda: "A hook failed, at a:fail" in caplog.text, 2)
+        assert await (await app.enqueue(job, "b")).result(25) == "b"
+        await until(lambda: "A hook failed, at a:fail" in caplog.text)
     assert runner.HOOK_S == 0.2
 
 

@@ -50,7 +50,7 @@ sentinel auth-pass queue p@ss
     finally:
         client.close()
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def guarded_redis(own_redis: OwnRedis) -> OwnRedis:
 async def runs(url: str) -> None:
     app = App(url)
     async with app.worker(add):
-        assert await (await app.enqueue(add, 1, 2)).result(10) == 3
+        assert await (await app.enqueue(add, 1, 2)).result(25) == 3
     await app.close()
 
 

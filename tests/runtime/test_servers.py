@@ -106,7 +106,7 @@ async def test_a_server_with_more_processes(
     async def all_are_gone() -> bool:
         return await clients() == before
 
-    await until(all_are_gone, 5)
+    await until(all_are_gone)
     await app.burst(count)
     stored = await redis.hgetall("counted")
     counted = {pid.decode(): int(number) for pid, number in stored.items()}

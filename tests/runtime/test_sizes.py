@@ -42,7 +42,7 @@ async def test_a_result_that_redis_takes_from_nobody(
         too_large = await app.enqueue(large, 2 * MB)
         others = [await app.enqueue(large, 10) for _ in range(30)]
         for job in others:
-            assert await job.result(5) == "x" * 10
+            assert await job.result(25) == "x" * 10
         await until(lambda: _is_gone(app, too_large.job_id))
         assert "Redis does not take the result" in caplog.text
         assert await app.queued() == 0
@@ -62,7 +62,7 @@ async def test_large_results_over_a_narrow_line(narrow: Proxy) -> None:
     async with app.worker(large, max_jobs=40):
         jobs = [await app.enqueue(large, 8 * MB) for _ in range(10)]
         others = [await app.enqueue(large, 10) for _ in range(30)]
-        await asyncio.gather(*(job.result(5) for job in others))
+        await asyncio.gather(*(job.result(25) for job in others))
         for job in jobs:
             assert len(await job.result(30)) == 8 * MB
     await app.close()
@@ -74,7 +74,7 @@ async def test_large_arguments_over_a_narrow_line(narrow: Proxy) -> None:
     jobs = [await app.enqueue(size_of, "x" * (8 * MB)) for _ in range(10)]
     small = await app.enqueue(size_of, "x")
     async with app.worker(size_of, max_jobs=11):
-        assert await small.result(10) == 1
+        assert await small.result(25) == 1
         for job in jobs:
             assert await job.result(30) == 8 * MB
     await app.close()
@@ -103,7 +103,7 @@ async def test_ends_that_are_large_together_go_one_after_the_other(app: App) -> 
         async with app.worker(large, max_jobs=20):
             jobs = [await app.enqueue(large, 300_000) for _ in range(20)]
             for job in jobs:
-                assert len(await job.result(10)) == 300_000
+                assert len(await job.result(25)) == 300_000
     assert max(sizes) <= ends.BATCH_BYTES
 
 

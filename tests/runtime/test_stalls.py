@@ -80,13 +80,13 @@ async def stalled(
     lag = 3 * await calls  # the proxy, and the server, are late as well
     wrong = [one for one in found if one.text != "done"]
     assert all(one.text.startswith(NAMED) for one in wrong), wrong[:3]
-    assert max(one.seconds for one in found) < 5.5 + lag
+    assert max(one.seconds for one in found) < 8 + lag  # not until the stall is over
     late = [one for one in wrong if one.at > back + 2 + lag]
     assert not late, (len(late), late[:3])
     assert bool(wrong) is (seconds > 4.8)
     after = [one for one in found if one.began > back + 2 + lag]
     assert found[-1].text == "done"
-    assert max((one.seconds for one in after), default=0) < 1 + lag
+    assert max((one.seconds for one in after), default=0) < 3 + lag
     assert proxy.connections < connections + 10
 
 
@@ -147,4 +147,4 @@ async def ask_all_the_time(port: int, proxy: Proxy) -> None:
         is_done = head.startswith(b"HTTP/1.1 200 ")
         return "done" if is_done else json.loads(body)["detail"]
 
-    await stalled(call, proxy, 6, 50)
+    await stalled(call, proxy, 12, 50)

@@ -37,7 +37,7 @@ async def test_jobs_wait_for_threads_that_hang_and_fail_of_nothing(
         assert not notes.starts("0")
         assert not await app.redis.exists("arq:retry:n0")  # nor has it been claimed
         let_go.set()
-        assert [await one.result(5) for one in waiting] == [*"01234"]
+        assert [await one.result(25) for one in waiting] == [*"01234"]
         for n in range(5):
             assert (await app.result_of(f"n{n}"))["t"] == 1
         assert worker.threads.left == worker.threads.busy == 0
@@ -50,7 +50,7 @@ async def test_the_count_of_threads_is_right_whatever_ends_their_jobs(
     options: dict[str, Any] = {
         "max_jobs": 20,
         "max_tries": 1,
-        "job_timeout": 2,
+        "job_timeout": 4,
         "poll_delay": 0.05,
     }
     async with app.worker(hang, sync, **options, ctx={"let_go": let_go}) as worker:
@@ -62,7 +62,7 @@ async def test_the_count_of_threads_is_right_whatever_ends_their_jobs(
         for job in jobs[5:]:
             assert (await app.result_of(job.job_id))["s"] is False
         for job in done:
-            await job.result(5)
+            await job.result(25)
         assert (worker.threads.busy, worker.threads.left) == (10, 10)
         let_go.set()
         await until(lambda: worker.threads.busy == 0)
@@ -71,9 +71,9 @@ async def test_the_count_of_threads_is_right_whatever_ends_their_jobs(
 
 async def test_the_time_out_begins_when_the_thread_does(app: App, notes: Notes) -> None:
     """All slots are taken; the time for which a job waits is not its own."""
-    async with app.worker(sync, max_jobs=1, job_timeout=0.8, max_tries=1):
-        jobs = [await app.enqueue(sync, f"{n}", 0.4) for n in range(4)]
-        assert [await one.result(5) for one in jobs] == [*"0123"]
+    async with app.worker(sync, max_jobs=1, job_timeout=2.2, max_tries=1):
+        jobs = [await app.enqueue(sync, f"{n}", 0.8) for n in range(4)]
+        assert [await one.result(25) for one in jobs] == [*"0123"]
 
 
 async def test_a_process_ends_as_python_does_once_its_threads_are_done(
@@ -99,4 +99,4 @@ async def test_a_process_does_not_wait_for_a_thread_that_hangs(
     assert (await app.result_of(job_id))["s"] is False
     began = time.monotonic()
     assert await worker.stop() == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20

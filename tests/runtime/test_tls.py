@@ -10,6 +10,7 @@ import pytest
 import trustme
 from arq_runtime.server import QueueUnavailableError
 from kit import App, until
+from outcomes import outcome
 from proxy import Proxy
 from support import OwnRedis
 
@@ -47,13 +48,13 @@ async def ping(ctx: dict[str, Any], times: int) -> None:
 async def test_an_outage_does_not_end_the_worker(tls: Tls) -> None:
     app = App(tls.url)
     async with app.worker(double, ping) as worker:
-        assert await (await app.enqueue(ping, 10)).result(10) is None
+        assert await (await app.enqueue(ping, 10)).result(25) is None
         tls.server.freeze()
         await asyncio.sleep(20)
         assert worker.main_task is not None
         assert not worker.main_task.done()
         tls.server.thaw()
-        assert await (await app.enqueue(double, 21)).result(15) == 42
+        assert await (await app.enqueue(double, 21)).result(25) == 42
     await app.close()
 
 
@@ -65,14 +66,17 @@ async def test_calls_end_as_they_should(tls: Tls, how: str) -> None:
     await asyncio.gather(*(pool.ping() for _ in range(50)))
     tls.network.hold() if how == "held" else tls.server.freeze()
     loop = asyncio.get_running_loop()
+    paused = asyncio.create_task(outcome(asyncio.sleep(5)))
     began = loop.time()
     calls = [app.client.enqueue(double, n) for n in range(5)]
     calls += [app.lookup.get_job_status("any") for _ in range(5)]
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(one) for one in ended} == {QueueUnavailableError}
-    assert loop.time() - began < 5.5
+    ended_after = loop.time() - began
+    # against a pause beside them: a busy machine delays both
+    assert ended_after < (await paused).seconds + 1
     tls.network.restore() if how == "held" else tls.server.thaw()
-    await until(lambda: _works(app), 5)
+    await until(lambda: _works(app))
     await app.close()
 
 

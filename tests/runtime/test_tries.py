@@ -395,7 +395,7 @@ async def test_how_long_results_are_kept(app: App, notes: Notes, keep: str) -> N
 async def test_a_plain_function_runs_in_a_thread(app: App, notes: Notes) -> None:
     jobs = [await app.enqueue("sync", n, 0.3) for n in range(3)]
     async with app.worker(sync, max_jobs=3):
-        assert [await waiting.result(5) for waiting in jobs] == [0, 1, 2]
+        assert [await waiting.result(25) for waiting in jobs] == [0, 1, 2]
     assert [event.what for event in notes.events()] == ["start"] * 3 + ["end"] * 3
 
 
@@ -405,7 +405,7 @@ async def test_a_thread_that_outlives_its_job_holds_a_slot(
     async with app.worker(sync, job_timeout=0.1, max_jobs=1, max_tries=1):
         await app.enqueue("sync", "late", 0.6, _job_id="late")
         assert (await app.result_of("late"))["s"] is False
-        await (await app.enqueue("sync", "other")).result(5)
+        await (await app.enqueue("sync", "other")).result(25)
     assert [(event.what, event.name) for event in notes.events()][:3] == [
         ("start", "late"),
         ("end", "late"),
@@ -483,7 +483,7 @@ async def test_a_poisoned_payload_fails_alone(app: App, notes: Notes) -> None:
     for n, payload in enumerate(POISON):
         await app.put(f"poison-{n}", payload)
     async with app.worker(job, max_tries=1):
-        assert await (await app.enqueue(job, "a")).result(5) == "a"
+        assert await (await app.enqueue(job, "a")).result(25) == "a"
         for n, payload in enumerate(POISON):
             assert (await app.result_of(f"poison-{n}"))["s"] is False, payload
     assert await app.queued() == 0
@@ -521,7 +521,7 @@ async def test_pauses_that_redis_cannot_count_are_a_century(
             await until(partial(app.redis.exists, f"arq:errors:{job_id}"))
             due = await app.redis.zscore(QUEUE, job_id) - await app.now()
             assert century - 20_000 < due <= century
-        assert await (await app.enqueue(plain, 1)).result(5) == 1
+        assert await (await app.enqueue(plain, 1)).result(25) == 1
 
 
 async def test_a_failure_that_cannot_be_told_takes_no_slot(
@@ -540,6 +540,6 @@ async def test_a_failure_that_cannot_be_told_takes_no_slot(
     ):
         await app.enqueue("odd", _job_id="a")
         await until(lambda: "The end of a:odd was not recorded" in caplog.text)
-        assert await (await app.enqueue(plain, 1)).result(5) == 1
+        assert await (await app.enqueue(plain, 1)).result(25) == 1
         await until(lambda: app.redis.exists("arq:failed:a"))
     assert "max 2 retries" in (await app.failed("a"))["error"]

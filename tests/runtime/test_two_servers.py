@@ -27,7 +27,7 @@ async def test_a_task_goes_to_the_server_of_its_queue(
     }
     async with app.worker(here), app.worker(there, **settings):
         jobs = await asyncio.gather(app.enqueue(here, 1), app.enqueue("there", 2))
-        assert [await job.result(5) for job in jobs] == [1, -2]
+        assert [await job.result(25) for job in jobs] == [1, -2]
         stats = app.operations.queue_stats
         for queue in (None, "arq:queue:there"):
             assert len((await stats(queue)).workers) == 1
@@ -38,7 +38,7 @@ async def test_a_task_goes_to_the_server_of_its_queue(
     own_redis.freeze()  # one that is away does not hold up the other
     job = await app.enqueue(here, 3)
     await app.burst(here)
-    assert await job.result(5) == 3
+    assert await job.result(25) == 3
     own_redis.thaw()
     await other.close()
 

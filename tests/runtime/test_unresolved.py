@@ -22,12 +22,12 @@ async def test_a_model_beside_what_cannot_be_resolved(app: App) -> None:
     async with app.worker(ship, ship_all):
         order = Order(number=1)
         job = await app.enqueue(ship, order, gift=Order(number=2))
-        assert await job.result(10) == "Order(number=1) Order(number=2)"
+        assert await job.result(25) == "Order(number=1) Order(number=2)"
         job = await app.enqueue("ship", {"number": 3})
-        assert await job.result(10) == "Order(number=3) None"
+        assert await job.result(25) == "Order(number=3) None"
         job = await app.enqueue(ship_all, order, Order(number=4), more=[order])
         text = "(Order(number=1), Order(number=4)) {'more': [Order(number=1)]}"
-        assert await job.result(10) == text
+        assert await job.result(25) == text
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ async def test_what_could_not_arrive_is_refused_at_the_call(
 async def test_what_needs_no_annotation_arrives(app: App) -> None:
     async with app.worker(send):
         job = await app.enqueue(send, {"size": 1})
-        assert await job.result(10) == "{'size': 1} 1"
+        assert await job.result(25) == "{'size': 1} 1"

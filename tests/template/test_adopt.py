@@ -53,7 +53,7 @@ def test_adoption(old: Shop, redis_url: str) -> None:
     # the old tasks.py, with the worker it always had
     code = "job = await enqueue('send_welcome_email', user_id=1)\n"
     with old.worker(redis_url):
-        result = old.python(code + "result = await job.result(timeout=10)", redis_url)
+        result = old.python(code + "result = await job.result(timeout=60)", redis_url)
         assert result["status"] == "sent"
 
     # the changes that were printed
@@ -78,7 +78,7 @@ def test_adoption(old: Shop, redis_url: str) -> None:
     old.commit()
     with old.worker(redis_url), redis.Redis.from_url(redis_url) as client:
         job_id = old.python(code + "result = job.job_id", redis_url)
-        wait_for(lambda: client.exists(f"arq:result:{job_id}"), 10)
+        wait_for(lambda: client.exists(f"arq:result:{job_id}"), 60)
         assert client.get(f"arq:result:{job_id}").startswith(b"{")
 
 

@@ -345,7 +345,7 @@ def test_the_probes(
 
     with shop_with_queue.worker(redis_url, **env):
         for probe in probes:
-            wait_for(partial(succeeds, *probe), 20)
+            wait_for(partial(succeeds, *probe), 60)
     assert not any(succeeds(*probe) for probe in probes)
 
 
@@ -358,7 +358,7 @@ def test_the_redis_user_is_enough(shop_with_queue: Shop, own_redis: OwnRedis) ->
     with shop_with_queue.worker(url) as worker:
         code = """
             job = await enqueue("process_webhook", payload={})
-            result = [await job.result(timeout=20)]
+            result = [await job.result(timeout=60)]
             await enqueue("process_webhook", payload={}, _job_id="x", _defer_by=60)
             result += [await abort_job("x"), await forget_job("x")]
             await pause_queue()

@@ -5,8 +5,8 @@
 --       beginning, and of all else no more than a list shows; 0 for all there is; ids
 -- Reply: now, in ms since 1970, exactly; for each its score in the queue, its score
 --        among the failed; stored job, result; is it running; tries; progress; of a
---        failed one task, tries, error, reason, traceback, when it began and ended, what
---        it has logged, its stored job; the errors of its tries; what it has logged, if
+--        failed one task, tries, error, reason, traceback, what it has logged, when it
+--        began and ended, its stored job; the errors of its tries; what it has logged, if
 --        it runs. A large one is its size and beginning.
 local queue, failed = KEYS[1], KEYS[2]
 local large = tonumber(ARGV[1])
@@ -27,8 +27,8 @@ local jobs = {}
 for i = 2, #ARGV do
   local id = ARGV[i]
   local record = redis.pcall('hmget', failed_job .. id, 'task', 'tries', 'error',
-    'reason', large == 0 and 'traceback' or 'none', 'st', 'ft',
-    large == 0 and 'log' or 'none')
+    'reason', large == 0 and 'traceback' or 'none', large == 0 and 'log' or 'none',
+    'st', 'ft')
   local payload = false
   if record.err or not record[1] then
     record = {}

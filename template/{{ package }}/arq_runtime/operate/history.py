@@ -71,20 +71,17 @@ async def read(
                     kind, _, name = field.decode(errors="replace").partition(":")
                     if task in ("", name):
                         sums[kind] += int(count)
-        spans.append(_span(names[start], sums))
+        span = Span(
+            at=ms_to_datetime(names[start] * MINUTE_MS),
+            jobs=sums["n"],
+            failed=sums["f"],
+            wait_median=_quantile(sums, "w", 0.5),
+            wait_95=_quantile(sums, "w", 0.95),
+            run_median=_quantile(sums, "r", 0.5),
+            run_95=_quantile(sums, "r", 0.95),
+        )
+        spans.append(span)
     return spans
-
-
-def _span(minute: int, sums: Counter[str]) -> Span:
-    return Span(
-        at=ms_to_datetime(minute * MINUTE_MS),
-        jobs=sums["n"],
-        failed=sums["f"],
-        wait_median=_quantile(sums, "w", 0.5),
-        wait_95=_quantile(sums, "w", 0.95),
-        run_median=_quantile(sums, "r", 0.5),
-        run_95=_quantile(sums, "r", 0.95),
-    )
 
 
 def _quantile(sums: Counter[str], kind: str, share: float) -> float | None:

@@ -246,20 +246,8 @@ def job_info(
         now: Redis' time, in milliseconds since 1970; exact, as the scores are.
         row: Its id, and what lua/read.lua has found.
     """
-    (
-        job_id,
-        due,
-        failed_at,
-        job,
-        result,
-        running,
-        tries,
-        progress,
-        failed,
-        kept,
-        errors,
-        log,
-    ) = row
+    job_id, due, failed_at, job, result, running, *rest = row
+    tries, progress, failed, kept, errors, log = rest
     known: dict[str, Any] = {"errors": [json.loads(error) for error in errors]}
     state: State
     if job and due is not None:
@@ -270,17 +258,16 @@ def job_info(
         state = "in_progress" if running else waiting
         known |= {"tries": int(tries or 0), "due": None if running else _time(due)}
         known["error"] = known["errors"][-1]["error"] if errors else ""
+        known["log"] = _text(log if running else None)
         known |= _content(serializer, job, None)
     elif failed and failed_at is not None:
         state = "failed"
-        task, tries, *texts, started, finished, log = failed
+        task, tries, *texts, started, finished = failed
         known |= {"task": shown_id(task), "tries": int(tries)}
         known |= _content(serializer, kept, result)
         known |= {"started": _time(started), "finished": _time(finished)}
-        for field_name, text in zip(
-            ("error", "reason", "traceback"), texts, strict=True
-        ):
-            known[field_name] = (text or b"").decode(errors="replace")
+        names = ("error", "reason", "traceback", "log")
+        known |= {name: _text(it) for name, it in zip(names, texts, strict=True)}
     elif result and not job:
         state = "complete"
         known |= _content(serializer, None, result)
@@ -289,8 +276,6 @@ def job_info(
     else:
         return None
     known.pop("queue", None)
-    if state in ("in_progress", "failed"):
-        known["log"] = (log or b"").decode(errors="replace")
     known["progress"] = json.loads(progress) if progress else None
     return JobInfo(job_id=shown_id(job_id), state=state, **known)
 
@@ -325,6 +310,10 @@ def _content(serializer: Serializer, job: Stored, result: Stored) -> dict[str, A
         else:
             known["error"] = str(info.result)
     return known
+
+
+def _text(stored: bytes | None) -> str:
+    return (stored or b"").decode(errors="replace")
 
 
 def _time(milliseconds: float | bytes | None) -> datetime | None:

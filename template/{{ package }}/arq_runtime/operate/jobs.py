@@ -60,8 +60,6 @@ class Operations(Looking):
         Args:
             task: Only the jobs of the task with this name.
             which: Instead of that, what they must be.
-            queue: Name of the queue.
-            by: Who acts.
         """
         which = which or Which(task=task or "")
         return await self._act_on_failed("retry", which, queue, by)
@@ -91,8 +89,6 @@ class Operations(Looking):
         Args:
             task: Only the jobs of the task with this name.
             which: Instead of that, what they must be.
-            queue: Name of the queue.
-            by: Who acts.
             batch: A name, to bring back just these.
         """
         which = which or Which(task=task or "")
@@ -115,8 +111,6 @@ class Operations(Looking):
 
         Args:
             batch: Only those discarded under this name.
-            queue: Name of the queue.
-            by: Who acts.
         """
         it = self._queue(queue)
         ids = await it.server.call(ArqRedis.zrange, it.name + DISCARDED, 0, -1)
@@ -145,8 +139,6 @@ class Operations(Looking):
 
         Args:
             which: What they must be; `until` is when they were due, at the latest.
-            queue: Name of the queue.
-            by: Who acts.
             state: In which they are; by default in either.
             progress: Called each second with at how many it has looked, of how many.
         """

@@ -116,15 +116,11 @@ class Looking:
         """How a queue does: its jobs by state, and the workers that are alive."""
         it = self._queue(queue)
         found = await with_workers(it, "stats", it.name + PAUSED)
-        queued, deferred, in_progress, failed, oldest, paused, now, *rest = found
-        records, crons, dropped, lines = rest
-        oldest = int(oldest)
+        *counts, oldest, paused, now, records, crons, dropped, lines = found
+        names, oldest = ("queued", "deferred", "in_progress", "failed"), int(oldest)
         return QueueStats(
             queue=it.name,
-            queued=queued,
-            deferred=deferred,
-            in_progress=in_progress,
-            failed=failed,
+            **dict(zip(names, counts, strict=True)),
             oldest=(now - oldest) / 1000 if oldest else 0,
             oldest_at=ms_to_datetime(oldest) if oldest else None,
             paused=bool(paused),
@@ -148,7 +144,6 @@ class Looking:
             minutes: How many; 480 at most are kept.
             step: How many of them make a span.
             task: Only of the task with this name.
-            queue: Name of the queue.
         """
         now_ms = to_unix_ms(await self.time(queue))
         minutes = min(minutes, MOST_MINUTES)
@@ -184,7 +179,6 @@ class Looking:
             task: Only the jobs of the task with this name.
             limit: At most so many.
             offset: Leave out the first so many.
-            queue: Name of the queue.
         """
         which = Which(task=task or "")
         found = await self.find_jobs(
@@ -212,7 +206,6 @@ class Looking:
             offset: Leave out the first so many that fit.
             start: Where to go on: what an earlier look has said as `next`.
             brief: Leave out arguments and results of more than 10 kB, and tracebacks.
-            queue: Name of the queue.
         """
         it = self._queue(queue)
         states: list[State] = [state] if state else list(_STATES)

@@ -24,12 +24,6 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def when(time: datetime) -> str:
-    """A time as seen from now, as in 3 min ago."""
-    seconds = (datetime.now(UTC) - time).total_seconds()
-    return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
-
-
 def iso(time: datetime) -> str:
     """A time in UTC, as in 2030-01-31T09:00:00Z."""
     return f"{time:%Y-%m-%dT%H:%M:%SZ}"
@@ -81,7 +75,8 @@ def print_stats(stats: QueueStats) -> None:
 
 def due(time: datetime) -> str:
     """A next time: one that has passed is now, since it waits for a worker."""
-    return when(time) if time > datetime.now(UTC) else "now"
+    seconds = (time - datetime.now(UTC)).total_seconds()
+    return f"in {span(seconds)}" if seconds > 0 else "now"
 
 
 def print_job(job: JobInfo) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Annotated, Any, Literal
 
@@ -37,58 +37,41 @@ async def _has_redis() -> AsyncIterator[None]:
         raise HTTPException(404, str(exc)) from exc
 
 
+@dataclass(frozen=True)
 class Api:
-    """What the page's script asks for, and acts by.
+    """What the page's script asks for, and acts by; made of what jobs_page is given."""
 
-    Args:
-        operations: What is shown, and done.
-        lookup: What aborts jobs.
-        show_arguments: Whether arguments and results are shown.
-        log_url: Where a job's log is, with {job_id} in it.
-    """
-
-    def __init__(
-        self,
-        operations: Operations,
-        lookup: Lookup,
-        show_arguments: bool,
-        log_url: str,
-    ) -> None:
-        self._operations = operations
-        self._lookup = lookup
-        self._show_arguments = show_arguments
-        self._log_url = log_url
+    operations: Operations
+    lookup: Lookup
+    show_arguments: bool
+    log_url: str
 
     def router(self) -> APIRouter:
         known = [Depends(same_origin), Depends(_has_redis), Depends(self.check_queue)]
         router = APIRouter(dependencies=known)
-        router.add_api_route("/queues", self.queues)
-        router.add_api_route("/jobs", self.jobs)
-        router.add_api_route("/job", self.job)
-        router.add_api_route("/groups", self.groups)
-        router.add_api_route("/history", self.history)
-        router.add_api_route("/count", self.count)
+        looks = self.queues, self.jobs, self.job, self.groups, self.history, self.count
+        for look in looks:
+            router.add_api_route(f"/{look.__name__}", look)
         acting: dict[str, Any] = {"methods": ["POST"], "dependencies": [Depends(actor)]}
-        router.add_api_route("/pause", self.pause, **acting)
-        router.add_api_route("/resume", self.resume, **acting)
-        router.add_api_route("/undo", self.undo, **acting)
+        for act in (self.pause, self.resume, self.undo):
+            router.add_api_route(f"/{act.__name__}", act, **acting)
         router.add_api_route("/all/{action}", self.act_on_all, **acting)
         router.add_api_route("/{action}", self.act, **acting)
         return router
 
     async def check_queue(self, queue: str | None = None) -> None:
-        await self._operations.check_queue(queue)
+        await self.operations.check_queue(queue)
 
     # --- Looking
 
     async def queues(self, request: Request) -> Response:
-        names = await self._operations.list_queues()
-        stats = await asyncio.gather(*map(self._operations.queue_stats, names))
+        names = await self.operations.list_queues()
+        stats = await asyncio.gather(*map(self.operations.queue_stats, names))
         content = {
             "queues": [{**vars(one), "oldest": None} for one in stats],
-            "default": self._operations.default_queue,
+            "default": self.operations.default_queue,
             "may_act": may_act(request),
-            "log_url": self._log_url,
+            "log_url": self.log_url,
         }
         return json_answer(request, content)
 
@@ -102,7 +85,7 @@ class Api:
         start: str = "",
     ) -> Response:
         try:
-            found = await self._operations.find_jobs(
+            found = await self.operations.find_jobs(
                 None if state == "all" else state,
                 which=which,
                 limit=_PAGE_SIZE,
@@ -114,13 +97,13 @@ class Api:
         except ValueError as exc:
             raise HTTPException(422, str(exc)) from exc
         if not found.jobs:
-            await self._operations.check_task(which.task, queue)
+            await self.operations.check_task(which.task, queue)
         rows = [self._texts(job, _ROW) for job in found.jobs]
         content = {**vars(found), "jobs": rows, "size": _PAGE_SIZE}
         return json_answer(request, content)
 
     async def job(self, request: Request, queue: str, id: str) -> Response:
-        job = await self._operations.get_job(id, queue=queue)
+        job = await self.operations.get_job(id, queue=queue)
         if job is None:
             raise HTTPException(
                 404, "There is no such job in this queue, or no longer."
@@ -129,25 +112,25 @@ class Api:
         return json_answer(request, await asyncio.to_thread(self._texts, job, _WHOLE))
 
     async def groups(self, request: Request, queue: str, which: _Which) -> Response:
-        groups = await self._operations.error_groups(which, queue=queue)
+        groups = await self.operations.error_groups(which, queue=queue)
         if not groups:
-            await self._operations.check_task(which.task, queue)
+            await self.operations.check_task(which.task, queue)
         return json_answer(request, {"groups": groups[:200], "more": len(groups) > 200})
 
     async def history(self, request: Request, queue: str, task: str = "") -> Response:
-        spans = await self._operations.history(step=_SPAN, task=task, queue=queue)
+        spans = await self.operations.history(step=_SPAN, task=task, queue=queue)
         return json_answer(request, {"spans": spans, "minutes": _SPAN})
 
     async def count(
         self, request: Request, queue: str, which: _Which, state: State
     ) -> Response:
         """How many there are now, and when that is: what an action is to be about."""
-        until = await self._operations.time(queue)
+        until = await self.operations.time(queue)
         if state != "deferred":
             which = replace(which, until=until)
-        count = await self._operations.count_jobs((state,), which, queue=queue)
+        count = await self.operations.count_jobs((state,), which, queue=queue)
         if not count:
-            await self._operations.check_task(which.task, queue)
+            await self.operations.check_task(which.task, queue)
         return json_answer(request, {"count": count, "until": until})
 
     # --- Acting
@@ -155,10 +138,10 @@ class Api:
     async def act(
         self, action: _One, request: Request, queue: str, id: str
     ) -> Response:
-        operations, by, batch = self._operations, name_of(request), token_hex(8)
+        operations, by, batch = self.operations, name_of(request), token_hex(8)
         if action == "abort":
             operations.log("abort", queue, id, by)
-            done = await self._lookup.abort_job(id, queue, timeout=3)
+            done = await self.lookup.abort_job(id, queue, timeout=3)
         elif action == "discard":
             done = await operations.discard_job(id, queue=queue, by=by, batch=batch)
         else:
@@ -186,7 +169,7 @@ class Api:
         """
         if (action == "purge") == (state == "failed"):
             raise HTTPException(422, f"{action} is not for {state} jobs")
-        operations, by, batch = self._operations, name_of(request), token_hex(8)
+        operations, by, batch = self.operations, name_of(request), token_hex(8)
         count = await operations.count_jobs((state,), which, queue=queue)
         # of waiting ones, some may have begun meanwhile
         if count > expected or (count < expected and state == "failed"):
@@ -204,15 +187,15 @@ class Api:
 
     async def undo(self, request: Request, queue: str, batch: str) -> Response:
         by = name_of(request)
-        done = await self._operations.undiscard_jobs(batch, queue=queue, by=by)
+        done = await self.operations.undiscard_jobs(batch, queue=queue, by=by)
         return json_answer(request, {"done": done})
 
     async def pause(self, request: Request, queue: str) -> Response:
-        await self._operations.pause_queue(queue, by=name_of(request))
+        await self.operations.pause_queue(queue, by=name_of(request))
         return json_answer(request, {"done": True})
 
     async def resume(self, request: Request, queue: str) -> Response:
-        await self._operations.resume_queue(queue, by=name_of(request))
+        await self.operations.resume_queue(queue, by=name_of(request))
         return json_answer(request, {"done": True})
 
     def _texts(self, job: JobInfo, size: int) -> dict[str, Any]:
@@ -222,9 +205,9 @@ class Api:
         if job.bytes_left_out:
             arguments = [f"({job.bytes_left_out:,} bytes)"]
         result = "" if job.result is None else _text(job.result)
-        if not self._show_arguments:
+        if not self.show_arguments:
             arguments, result = ["hidden"] * bool(arguments), result and "hidden"
-        log = job.log if self._show_arguments else job.log and "hidden"
+        log = job.log if self.show_arguments else job.log and "hidden"
         texts = {
             "arguments": "\n".join(arguments),
             "result": result,

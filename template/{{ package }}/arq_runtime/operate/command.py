@@ -15,7 +15,7 @@ import click
 
 from . import shown
 from .history import Span
-from .info import ErrorGroup, Found, QueueStats, State, Which, shown_id
+from .info import ALL, ErrorGroup, Found, QueueStats, State, Which, shown_id
 from .jobs import Operations
 from .project import (
     Abort,
@@ -207,7 +207,7 @@ def add_failed_command(
         **asked: Any,
     ) -> None:
         which = Which(task=task, text=search, error=error, since=since)
-        if bool(job_ids) == (is_all or not which.is_all):
+        if bool(job_ids) == (is_all or which != ALL):
             raise click.UsageError(
                 "Name jobs; or --all of them, those of a --task, with an --error, ..."
             )
@@ -286,7 +286,7 @@ def purge(
 ) -> None:
     """Delete queued and deferred jobs, for good."""
     which = Which(task=task, text=search)
-    if is_all == (older_than is not None or not which.is_all):
+    if is_all == (older_than is not None or which != ALL):
         raise click.UsageError(
             "Say --all jobs; or those of a --task, or --older-than, say, 1d."
         )
@@ -322,7 +322,7 @@ def abort(
 ) -> None:
     """Cancel jobs that wait or run."""
     which = Which(task=task, text=search)
-    if bool(job_ids) == (not which.is_all):
+    if bool(job_ids) == (which != ALL):
         raise click.UsageError("Name jobs, or those of a --task or with a --search.")
 
     async def action(job_id: str, *, queue: str | None) -> bool:

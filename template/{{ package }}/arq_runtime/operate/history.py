@@ -39,15 +39,7 @@ class Span:
 async def read(
     queue: Queue, now_ms: int, minutes: int, step: int, task: str
 ) -> list[Span]:
-    """The last minutes, those first that are longest ago.
-
-    Args:
-        queue: Whose history.
-        now_ms: Redis' time.
-        minutes: How many.
-        step: How many make a span.
-        task: Only of the task with this name; "" is all.
-    """
+    """As Looking.history; at this time of Redis, in milliseconds since 1970."""
     now = now_ms // MINUTE_MS
     first = now - now % step - (-(-minutes // step) - 1) * step
     spans: list[Span] = []

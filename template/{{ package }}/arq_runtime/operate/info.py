@@ -137,11 +137,6 @@ class Which:
     until: AwareDatetime | None = None
     """The same, at the latest."""
 
-    @property
-    def is_all(self) -> bool:
-        """Are there no conditions?"""
-        return self == ALL
-
     def fits(self, job: "JobInfo") -> bool:
         """What is sure of what only a job's text told before."""
         at = job.finished or job.due

@@ -213,7 +213,7 @@ class Looking:
         if start:
             first, place = _place(start, states)
             states = states[states.index(first) :]
-        if not which.is_all:
+        if which != ALL:
             stats = await self.queue_stats(queue)
             totals |= {one: getattr(stats, one, 0) for one in totals}
         elif state in ("queued", "deferred", "failed"):

@@ -207,13 +207,11 @@ def confirm(question: str, count: int, yes: bool, *, typed: bool = False) -> Non
     """Go on only where that is wanted.
 
     Args:
-        question: What is asked on a terminal.
-        count: How many jobs it is about.
-        yes: Whether --yes was given.
-        typed: Whether the number is to be typed.
+        question: What is asked on a terminal, unless `yes`.
+        count: How many jobs it is about; to be typed, if `typed`.
 
     Raises:
-        click.UsageError: There is nobody to ask, and --yes was not given.
+        click.UsageError: There is nobody to ask.
         click.Abort: It is not wanted.
     """
     if yes or count == 0:

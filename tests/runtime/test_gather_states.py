@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
 from kit import App
 
 T = TypeVar("T")
+#: Of those that there are; ids are random, and what is drawn must not depend on them.
+WHICH = st.integers(0, 11)
 
 
 async def member(ctx: Context) -> None: ...
@@ -63,6 +64,12 @@ class Batches(RuleBasedStateMachine):
     def waiting(self) -> list[str]:
         return sorted(self.live - self.running.keys())
 
+    def pick(self, among: Iterable[str], which: int) -> Iterator[str]:
+        """One of them, if there is any."""
+        found = sorted(among)
+        if found:
+            yield found[which % len(found)]
+
     def has_ended(self, job_id: str) -> None:
         self.live.discard(job_id)
         for last, ids in [*self.held.items()]:
@@ -97,7 +104,6 @@ class Batches(RuleBasedStateMachine):
         self.running |= claimed
         holder.claimed.clear()
 
-    @precondition(lambda self: self.running)
     @rule(
         worker=st.integers(0, 1),
         actions=st.lists(st.sampled_from(["complete", "failed", "retry", "release"])),
@@ -124,24 +130,21 @@ class Batches(RuleBasedStateMachine):
         for _, job, _ in ends:
             holder.leases.let_go(job)
 
-    @precondition(lambda self: {*self.waiting} - self.expired)
-    @rule(data=st.data())
-    def abort(self, data: st.DataObject) -> None:
-        waiting = sorted({*self.waiting} - self.expired)
-        job_id = data.draw(st.sampled_from(waiting))
-        assert self.run(self.app.lookup.abort_job(job_id))
-        self.has_ended(job_id)
+    @rule(which=WHICH)
+    def abort(self, which: int) -> None:
+        for job_id in self.pick({*self.waiting} - self.expired, which):
+            assert self.run(self.app.lookup.abort_job(job_id))
+            self.has_ended(job_id)
 
-    @precondition(lambda self: self.held)
-    @rule(data=st.data(), is_aborted=st.booleans())
-    def end_the_wait(self, data: st.DataObject, is_aborted: bool) -> None:
-        last = data.draw(st.sampled_from(sorted(self.held)))
-        del self.held[last]
-        if is_aborted:
-            assert self.run(self.app.lookup.abort_job(last))
-        else:
-            assert self.run(self.app.operations.run_now(last))
-            self.live.add(last)
+    @rule(which=WHICH, is_aborted=st.booleans())
+    def end_the_wait(self, which: int, is_aborted: bool) -> None:
+        for last in self.pick(self.held, which):
+            del self.held[last]
+            if is_aborted:
+                assert self.run(self.app.lookup.abort_job(last))
+            else:
+                assert self.run(self.app.operations.run_now(last))
+                self.live.add(last)
 
     @rule()
     def purge(self) -> None:
@@ -150,23 +153,21 @@ class Batches(RuleBasedStateMachine):
         self.held.clear()
         self.live &= self.running.keys()
 
-    @precondition(lambda self: self.failed)
-    @rule(data=st.data(), is_discarded=st.booleans())
-    def retry(self, data: st.DataObject, is_discarded: bool) -> None:
-        job_id = data.draw(st.sampled_from(sorted(self.failed)))
-        self.failed.discard(job_id)
-        if is_discarded:
-            assert self.run(self.app.operations.discard_job(job_id))
-        else:
-            assert self.run(self.app.operations.retry_job(job_id))
-            self.live.add(job_id)
+    @rule(which=WHICH, is_discarded=st.booleans())
+    def retry(self, which: int, is_discarded: bool) -> None:
+        for job_id in self.pick(self.failed, which):
+            self.failed.discard(job_id)
+            if is_discarded:
+                assert self.run(self.app.operations.discard_job(job_id))
+            else:
+                assert self.run(self.app.operations.retry_job(job_id))
+                self.live.add(job_id)
 
-    @precondition(lambda self: self.waiting)
-    @rule(data=st.data())
-    def expire(self, data: st.DataObject) -> None:
-        job_id = data.draw(st.sampled_from(self.waiting))
-        self.run(self.app.redis.delete(f"arq:job:{job_id}"))
-        self.expired.add(job_id)
+    @rule(which=WHICH)
+    def expire(self, which: int) -> None:
+        for job_id in self.pick(self.waiting, which):
+            self.run(self.app.redis.delete(f"arq:job:{job_id}"))
+            self.expired.add(job_id)
 
     @rule(worker=st.integers(0, 1))
     def kill(self, worker: int) -> None:

@@ -7,6 +7,7 @@ A seam is a few such lines. None guesses: where a file has another shape, `add` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +49,16 @@ class Seam:
     """Is it a mistake when it is not there any more?"""
     private: bool = False
     """Is the file never shown, unless git has it?"""
-    wanted: Callable[[Options], bool] = lambda options: True
-    """Do the answers ask for it?"""
+    of_page: bool = False
+    """Is it for the jobs page alone?"""
     needs_settings: bool = False
     """Does it do harm where Settings does not have the queue's fields?"""
     since: str = ""
     """The version that brought it: an update from an older one adds it."""
+
+    def wanted(self, options: Options) -> bool:
+        """Do the answers ask for it?"""
+        return options.jobs_page or not self.of_page
 
 
 class UnknownShapeError(Exception):
@@ -87,12 +92,9 @@ def undo(
 
     Where there is none, since the user has moved the lines about, the first.
     """
-    first = source
-    for index, candidate in enumerate(candidates):
-        first = first if index else candidate
-        try:
+    found = [*candidates]
+    for candidate in found:
+        with suppress(UnknownShapeError):
             if add(candidate) == source:
                 return candidate
-        except UnknownShapeError:
-            continue
-    return first
+    return found[0]

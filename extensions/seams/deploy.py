@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 from seams import Options, Seam, UnknownShapeError, newline_of
 
@@ -41,30 +42,18 @@ class Inserted:
 
 
 def _seam(name: str, sign: str, *parts: Inserted) -> Seam:
-    """What is inserted into one script.
-
-    Args:
-        name: The script.
-        sign: What it has with the queue, and not without.
-        parts: In the order of the script.
-    """
+    """What is inserted into one script, with a sign that it has been."""
 
     def lines(options: Options) -> str:
         return "\n\n".join(part.text.rstrip() for part in parts)
 
     def add(source: bytes, options: Options) -> bytes:
-        if sign.encode() in source:
-            return source
-        for part in parts:
-            source = part.add(source)
-        return source
+        missing = () if sign.encode() in source else parts
+        return reduce(lambda source, part: part.add(source), missing, source)
 
     def remove(source: bytes, options: Options) -> bytes:
-        if sign.encode() not in source:
-            return source
-        for part in parts:
-            source = part.remove(source)
-        return source
+        there = parts if sign.encode() in source else ()
+        return reduce(lambda source, part: part.remove(source), there, source)
 
     file = f"deploy/linux-server/{name}"
     return Seam((file,), lines, add, remove, optional=True)

@@ -11,16 +11,7 @@ from seams import Options, Seam, UnknownShapeError, append, newline_of
 Text = Callable[[Options], str]
 
 
-def block(
-    name: str,
-    variable: str,
-    lines: Text,
-    text: Text,
-    pattern: Text,
-    *,
-    missed: bool = True,
-    wanted: Callable[[Options], bool] = lambda options: True,
-) -> Seam:
+def block(name: str, variable: str, lines: Text, text: Text, pattern: Text) -> Seam:
     """A text at the end of a file.
 
     Args:
@@ -30,8 +21,6 @@ def block(
         lines: What to say by hand.
         text: What is added.
         pattern: A regular expression for that, whatever the answers were then.
-        missed: As in `Seam`.
-        wanted: As in `Seam`.
     """
     said = re.compile(rf"^{variable}\s*=".encode(), re.M | re.I)
 
@@ -41,8 +30,7 @@ def block(
     def remove(source: bytes, options: Options) -> bytes:
         newline = newline_of(source)
         known = f"^{pattern(options)}\n".replace("\\\n", "\n").encode()
-        known = known.replace(b"\n", newline)
-        found = list(re.finditer(known, source, re.M))
+        found = [*re.finditer(known.replace(b"\n", newline), source, re.M)]
         if len(found) != 1:
             if said.search(source):
                 raise UnknownShapeError("what it says of the queue has been changed")
@@ -52,16 +40,9 @@ def block(
             before = before.removesuffix(newline)
         return before + after
 
+    private = name == ".env"
     return Seam(
-        (name,),
-        lines,
-        add,
-        remove,
-        optional=True,
-        missed=missed,
-        private=name == ".env",
-        wanted=wanted,
-        needs_settings=True,
+        (name,), lines, add, remove, optional=True, private=private, needs_settings=True
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from itertools import takewhile
 
 from seams import Options, Seam, UnknownShapeError
 from seams.python_file import Code, Imported, awaits
 
 POOL = Imported("arq", "close_pool")
+_LEAVES = (ast.Return, ast.Raise)
 
 
 def lines(options: Options) -> str:
@@ -65,11 +67,11 @@ def _close(code: Code, text: str) -> None:
     if sum(isinstance(node, ast.Yield) for node in ast.walk(function)) != 1:
         raise UnknownShapeError("its lifespan does not have one `yield`")
     line, after = _end(function.body)
-    ends = [it for it in ast.walk(function) if isinstance(it, ast.stmt)]
-    ends = [it for it in ends if awaits(it, "close_db")]
-    closes = [it for it in ends if code.start(it) > code.start(line)]
-    if closes and closes != [it for it in after if it in closes]:
-        raise UnknownShapeError("its lifespan closes the database in a way of its own")
+    closes = [it for it, _ in code.places(lambda it: awaits(it, "close_db"))]
+    start, end = code.start(line), code.end(function)
+    closes = [it for it in closes if start < code.start(it) < end]
+    if any(it not in after for it in closes):
+        raise UnknownShapeError("it closes the database in a way of its own")
     if closes or isinstance(line, ast.Try):
         code.insert_above(closes[0] if closes else after[0], text)
     else:
@@ -78,29 +80,23 @@ def _close(code: Code, text: str) -> None:
 
 def _end(block: Sequence[ast.stmt]) -> tuple[ast.stmt, Sequence[ast.stmt]]:
     """The line with the `yield`, or a `try` with `finally` around it; what follows."""
-    index, line = next(
-        (index, line)
-        for index, line in enumerate(block)
-        if any(isinstance(node, ast.Yield) for node in ast.walk(line))
-    )
-    after = [*block[index + 1 :]]
-    leaves = (it for it in after if isinstance(it, ast.Return | ast.Raise))
-    if end := next(leaves, None):
-        del after[after.index(end) :]
+    index = [*map(_yields, block)].index(True)
+    line = block[index]
+    after = [*takewhile(lambda it: not isinstance(it, _LEAVES), block[index + 1 :])]
     match line:
         case ast.Expr() | ast.Assign() | ast.AnnAssign():
             return line, after
-        case ast.With() | ast.AsyncWith():
-            inner, then = _end(line.body)
+        case ast.With(body=body) | ast.AsyncWith(body=body):
+            inner, then = _end(body)
             return inner, [*then, *after]
-        case ast.Try(body=body, finalbody=[_, *_] as final) if _has_yield(body):
+        case ast.Try(body=body, finalbody=[_, *_] as final) if any(map(_yields, body)):
             _end(body)
             return line, [*final, *after]
     raise UnknownShapeError("its lifespan does more than is understood")
 
 
-def _has_yield(block: Sequence[ast.stmt]) -> bool:
-    return any(isinstance(it, ast.Yield) for line in block for it in ast.walk(line))
+def _yields(line: ast.stmt) -> bool:
+    return any(isinstance(node, ast.Yield) for node in ast.walk(line))
 
 
 def _lifespan(code: Code) -> ast.AsyncFunctionDef:

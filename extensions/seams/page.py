@@ -37,25 +37,15 @@ def remove(source: bytes, options: Options) -> bytes:
     """The app does not include the page's router."""
 
     def delete(code: Code) -> None:
+        ours = [f"{PAGE.name}()"]
         PAGE.delete_use(
-            code,
-            lambda line: (
-                [code.text(argument) for argument in _included(line) or ()]
-                == [f"{PAGE.name}()"]
-            ),
+            code, lambda line: [*map(code.text, _included(line) or ())] == ours
         )
 
     return PAGE.remove(source, options, delete, add)
 
 
-SEAM = Seam(
-    ("main.py",),
-    lines,
-    add,
-    remove,
-    wanted=lambda options: options.jobs_page,
-    needs_settings=True,
-)
+SEAM = Seam(("main.py",), lines, add, remove, of_page=True, needs_settings=True)
 
 
 def _last_router(code: Code) -> tuple[ast.stmt, str]:

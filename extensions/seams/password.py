@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
 
 from files import is_ignored
 
@@ -31,15 +32,9 @@ def _generated(options: Options) -> str:
 
 
 def _seam(name: str, text: Text, pattern: str) -> Seam:
-    return block(
-        name,
-        r"[ \t#]*(export\s+)?ARQ_PAGE_PASSWORD",
-        lines,
-        text,
-        lambda options: pattern,
-        missed=False,
-        wanted=lambda options: options.jobs_page,
-    )
+    variable = r"[ \t#]*(export\s+)?ARQ_PAGE_PASSWORD"
+    seam = block(name, variable, lines, text, lambda options: pattern)
+    return replace(seam, missed=False, of_page=True)
 
 
 ENV = _seam(".env", _generated, rf"{re.escape(COMMENT)}ARQ_PAGE_PASSWORD=[\w-]{{32}}")

@@ -89,9 +89,8 @@ def too_old(text: str) -> str:
         names = _dependencies(text.encode())
     except UnknownShapeError:
         return ""
-    own = (name for name in names if _is_arq(name) and not _is_old(name))
-    needed = _lowest(DEPENDENCY)
-    return next((name for name in own if () < _lowest(name) < needed), "")
+    own = [name for name in names if _is_arq(name) and not _is_old(name)]
+    return next((it for it in own if () < _lowest(it) < _lowest(DEPENDENCY)), "")
 
 
 def _lowest(requirement: str) -> tuple[int, ...]:
@@ -127,11 +126,9 @@ def _is(source: bytes, dependencies: list[str]) -> bool:
 
 def _arrays(source: bytes) -> Iterator[tuple[int, int, list[int]]]:
     """Where arrays called dependencies start and end, and where each item ends."""
+    token = re.compile(rb"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')|#[^\n]*|(\])|[^"'#\]]+""")
     for match in re.finditer(rb"""dependencies["']?[ \t]*=[ \t]*\[""", source):
         items: list[int] = []
-        token = re.compile(
-            rb"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*')|#[^\n]*|(\])|[^"'#\]]+"""
-        )
         for found in token.finditer(source, match.end()):
             if found[1]:
                 items.append(found.end())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,30 +97,35 @@ class Code:
 
     # --- Edits ----------------------------------------------------------------------
 
-    def insert(self, offset: int, text: str) -> None:
+    def insert(self, offset: int, text: bytes) -> None:
         """Insert text."""
-        self._edits.append((offset, offset, text.encode()))
+        self._edits.append((offset, offset, text))
 
-    def delete(self, start: int, end: int) -> None:
-        """Delete what is from `start` up to `end`."""
+    def delete_item(self, items: Sequence[Node], index: int) -> None:
+        """Delete one of several with commas between."""
+        if index + 1 < len(items):
+            start, end = self.start(items[index]), self.start(items[index + 1])
+        else:
+            start, end = self.end(items[index - 1]), self.end(items[index])
         self._edits.append((start, end, b""))
 
     def insert_above(self, statement: ast.stmt, *lines: str) -> None:
         """Insert lines above a statement, indented alike."""
         start, _, indent = self._line(statement)
-        newline = newline_of(self.source)
-        new = b"".join(_indented(line, indent) + newline for line in lines)
-        self._edits.append((start, start, new))
+        self.insert(start, self._indented(lines, indent))
 
     def insert_below(self, statement: ast.stmt, *lines: str) -> None:
         """Insert lines below a statement, indented alike."""
         _, end, indent = self._line(statement)
+        text = self._indented(lines, indent)
+        if not self.source[:end].endswith(b"\n"):
+            newline = newline_of(self.source)
+            text = newline + text.removesuffix(newline)
+        self.insert(end, text)
+
+    def _indented(self, lines: Iterable[str], indent: bytes) -> bytes:
         newline = newline_of(self.source)
-        text = b"".join(_indented(line, indent) + newline for line in lines)
-        if self.source[:end].endswith(b"\n"):
-            self._edits.append((end, end, text))
-        else:
-            self._edits.append((end, end, newline + text.removesuffix(newline)))
+        return b"".join((indent + it.encode() if it else b"") + newline for it in lines)
 
     def delete_line(
         self, statement: ast.stmt, *, blank: str = "", above: str = ""
@@ -141,7 +146,7 @@ class Code:
             end += len(newline)
         if not self.source[:end].endswith(b"\n"):  # then none ends the line above
             head = head.removesuffix(newline)
-        self.delete(len(head), end)
+        self._edits.append((len(head), end, b""))
 
     # --- Imports --------------------------------------------------------------------
 
@@ -166,15 +171,10 @@ class Code:
                 continue
             if _module_of(line) == module:
                 return self._import_with(line, name)
-        imports = [
-            line for line in body if isinstance(line, ast.Import | ast.ImportFrom)
-        ]
+        imports = [it for it in body if isinstance(it, ast.Import | ast.ImportFrom)]
         if not imports:
             raise UnknownShapeError("it has no imports at its head")
-        first, last = body.index(imports[0]), body.index(imports[-1])
-        if not all(map(_is_text, body[:first])) or not all(
-            line in imports or _is_for_types(line) for line in body[first:last]
-        ):
+        if not all(map(_may_stand_between, body[: body.index(imports[-1])])):
             raise UnknownShapeError("other code stands between its imports")
         text = f"from {module} import {name}"
         absolute = [it for it in imports if not getattr(it, "level", 0)]
@@ -195,13 +195,11 @@ class Code:
         is_vertical = first.lineno != last.lineno
         column = b" " * first.col_offset
         between = newline_of(self.source) + column if is_vertical else b" "
-        later = [
-            alias for alias in line.names if _isort_key(alias.name) > _isort_key(name)
-        ]
+        later = [it for it in line.names if _isort_key(it.name) > _isort_key(name)]
         if later:
-            self.insert(self.start(later[0]), f"{name},{between.decode()}")
+            self.insert(self.start(later[0]), name.encode() + b"," + between)
         else:
-            self.insert(self.end(last), f",{between.decode()}{name}")
+            self.insert(self.end(last), b"," + between + name.encode())
 
     def remove_import(self, module: str, name: str, *, blank: str) -> None:
         """Take the name out of `from module import name`; the line, if it is alone.
@@ -209,17 +207,10 @@ class Code:
         And with the line, the blank ones "above" or "below".
         """
         for line, alias in self._imported(module, name):
-            index = line.names.index(alias)
             if len(line.names) == 1:
                 self.delete_line(line, blank=blank)
-            elif index + 1 < len(line.names):
-                self.delete(self.start(alias), self.start(line.names[index + 1]))
             else:
-                self.delete(self.end(line.names[index - 1]), self.end(alias))
-
-
-def _indented(line: str, indent: bytes) -> bytes:
-    return indent + line.encode() if line else b""
+                self.delete_item(line.names, line.names.index(alias))
 
 
 def awaits(line: ast.stmt, name: str) -> bool:
@@ -230,16 +221,11 @@ def awaits(line: ast.stmt, name: str) -> bool:
     return False
 
 
-def _is_text(line: ast.stmt) -> bool:
-    """A docstring, that is."""
+def _may_stand_between(line: ast.stmt) -> bool:
+    """Is it an import, a docstring, or imports for the type checker?"""
     match line:
-        case ast.Expr(value=ast.Constant(value=str())):
+        case ast.Import() | ast.ImportFrom() | ast.Expr(ast.Constant(str())):
             return True
-    return False
-
-
-def _is_for_types(line: ast.stmt) -> bool:
-    match line:
         case ast.If(test=ast.Name(id=name) | ast.Attribute(attr=name)):
             return name == "TYPE_CHECKING"
     return False
@@ -307,13 +293,9 @@ class Imported:
         use: Callable[[Code], None],
         add: Callable[[bytes, Options], bytes],
     ) -> bytes:
-        """The file without the import and the one use of it.
+        """The file without the import and the one use of it, which `use` deletes.
 
-        Args:
-            source: The file.
-            options: The answers.
-            use: Deletes the use.
-            add: Added both: it knows which blank lines came with them.
+        `add` added both: it knows which blank lines came with them.
 
         Raises:
             UnknownShapeError: There is more than one use, or none.

@@ -23,8 +23,8 @@ def add(source: bytes, options: Options) -> bytes:
     if "Settings" not in _heirs(code, name):
         first = code.start(settings.bases[0])
         gap = code.source[code.source.rfind(b"(", 0, first) + 1 : first]
-        separator = "," + gap.decode() if gap.strip() == b"" and b"\n" in gap else ", "
-        code.insert(first, f"{name or MIXIN.name}{separator}")
+        separator = b"," + gap if not gap.strip() and b"\n" in gap else b", "
+        code.insert(first, (name or MIXIN.name).encode() + separator)
     if not name:
         MIXIN.add(code, options)
     _delete_old_fields(code, settings, options)
@@ -47,11 +47,7 @@ def _delete_base(code: Code) -> None:
         raise UnknownShapeError("it uses ArqSettings in a way of its own")
     if len(bases) == 1:
         raise UnknownShapeError("Settings would be without a base")
-    index = names.index(MIXIN.name)
-    if index + 1 < len(bases):
-        code.delete(code.start(bases[index]), code.start(bases[index + 1]))
-    else:
-        code.delete(code.end(bases[index - 1]), code.end(bases[index]))
+    code.delete_item(bases, names.index(MIXIN.name))
 
 
 NO_SETTINGS = {"TypedDict", "NamedTuple", "Protocol", "Enum", "IntEnum", "StrEnum"}

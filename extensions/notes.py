@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Callable
 
+from paxx import OURS, Project
 from seams import OTHER_PACKAGE, Options, env, pyproject
+
+Text = Callable[[str], str]
+"""Of a file in the project: empty when there is none."""
 
 
 def notes(options: Options) -> list[str]:
     """A text for each; empty ones where there is nothing to say."""
-    return [
-        _client_to_restore(options),
-        _tasks_to_change(options),
-        _arq_to_raise(options),
-        _env_to_change(options),
-    ]
+    text = Project(options.root).text
+    return [it(options, text) for it in (_client, _tasks, _arq, _env)]
 
 
-def _client_to_restore(options: Options) -> str:
+def _client(options: Options, text: Text) -> str:
     """Where `paxx ext add arq` has been run on ours."""
     name = f"{options.package}/arq.py"
-    text = _text(options.root / name)
-    if not text or "copier update" in text:
+    if not text(name) or OURS in text(name):
         return ""
     return (
         f"{name} is not the template's any more: `paxx ext add arq` replaces it, and "
@@ -31,27 +30,25 @@ def _client_to_restore(options: Options) -> str:
     )
 
 
-def _tasks_to_change(options: Options) -> str:
+def _tasks(options: Options, text: Text) -> str:
     """Where tasks.py is older than the queue."""
-    other = OTHER_PACKAGE[options.package]
-    moved = options.root / other / "tasks.py"
-    if moved.is_file() and not (options.root / options.package / "tasks.py").is_file():
+    other, tasks = OTHER_PACKAGE[options.package], f"{options.package}/tasks.py"
+    if Project(options.root).first((tasks, f"{other}/tasks.py")).startswith(other):
         return (
             f"{other}/tasks.py is yours and was left where it is. The queue is now in "
             f"{options.package}/:\n\n"
-            f"    git mv {other}/tasks.py {options.package}/tasks.py\n\n"
+            f"    git mv {other}/tasks.py {tasks}\n\n"
             f"and in it, import from {options.package}.arq_worker, not "
             f"{other}.arq_worker.\n"
         )
-    tasks = options.root / options.package / "tasks.py"
-    if not re.search(r"^class WorkerSettings:", _text(tasks), re.MULTILINE):
+    if not re.search(r"(?m)^class WorkerSettings:", text(tasks)):
         return ""
     to_json = (
         " Then, once the queue is empty, store jobs as JSON instead of pickle:\n\n"
         f"    {options.copier.format('update')} --data serializer=json"
     )
     return (
-        f"{options.package}/tasks.py works as it is. To get retries, the project's "
+        f"{tasks} works as it is. To get retries, the project's "
         "logging,\ngraceful stops, health checks and several queues, change in it:\n\n"
         f"    from {options.package}.arq_worker import BaseWorkerSettings\n\n"
         "    class WorkerSettings(BaseWorkerSettings):\n\n"
@@ -60,9 +57,9 @@ def _tasks_to_change(options: Options) -> str:
     )
 
 
-def _arq_to_raise(options: Options) -> str:
+def _arq(options: Options, text: Text) -> str:
     """Where the project has asked for an arq that is too old."""
-    requirement = pyproject.too_old(_text(options.root / "pyproject.toml"))
+    requirement = pyproject.too_old(text("pyproject.toml"))
     if not requirement:
         return ""
     return (
@@ -71,13 +68,13 @@ def _arq_to_raise(options: Options) -> str:
     )
 
 
-def _env_to_change(options: Options) -> str:
+def _env(options: Options, text: Text) -> str:
     """Where the environment files, also their comments, say other answers."""
     now, said = _answers(env.lines(options)), ""
     for name in (".env", ".env.example"):
         changes = [
             f"    -{start}{value}\n    +{start}{now[key][1]}\n"
-            for key, (start, value) in _answers(_text(options.root / name)).items()
+            for key, (start, value) in _answers(text(name)).items()
             if key in now and value != now[key][1]
         ]
         if changes:
@@ -91,7 +88,3 @@ def _answers(text: str) -> dict[str, tuple[str, str]]:
     start = r"^(ARQ_REDIS_URL=redis://localhost:.*/|# ARQ_\w+=|# More: )(\S+)"
     found = re.findall(start, text, re.MULTILINE)
     return {start.partition("redis:")[0]: (start, value) for start, value in found}
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

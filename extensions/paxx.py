@@ -57,6 +57,10 @@ class Project:
         except OSError:
             return ""
 
+    def first(self, names: Iterable[str]) -> str:
+        """The first of these files that there is; empty when there is none."""
+        return next((name for name in names if (self.root / name).is_file()), "")
+
     def link_out(self, name: str) -> str:
         """The link by which a path leads out of the project; empty when none does."""
         root = os.path.realpath(self.root)  # Path.resolve fails where links circle
@@ -86,14 +90,13 @@ class Project:
     @cached_property
     def settings_file(self) -> str:
         """settings.py, or the package's __init__.py."""
-        names = ("settings.py", "settings/__init__.py")
-        return next((name for name in names if (self.root / name).is_file()), "")
+        return self.first(("settings.py", "settings/__init__.py"))
 
     @cached_property
     def name(self) -> str:
         """The project's name, which its containers have."""
         script = self.text("deploy/linux-server/deploy.sh")
-        match = re.search(r'^APP_NAME="(.+)"$', script, re.MULTILINE)
+        match = re.search(r'(?m)^APP_NAME="(.+)"$', script)
         name = match[1] if match else self.root.name
         return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "app"
 
@@ -110,19 +113,14 @@ class Project:
 
         As a rule that of `paxx ext add arq`.
         """
-        for package in ("services", "core"):
-            text = self.text(f"{package}/arq.py")
-            if text and OURS not in text:
-                return package
-        return ""
+        text = {it: self.text(f"{it}/arq.py") for it in ("services", "core")}
+        return next((it for it in text if text[it] and OURS not in text[it]), "")
 
     def old_default(self, field: str, default: int) -> int:
         """The number in the default of an arq_* field that settings.py has already."""
-        match = re.search(
-            rf"""^ +{field}: \w+ = ["']?(?:redis://localhost:6379/)?(\d+)["']?$""",
-            self.text(self.settings_file),
-            re.MULTILINE,
-        )
+        number = r"""["']?(?:redis://localhost:6379/)?(\d+)["']?$"""
+        line = rf"(?m)^ +{field}: \w+ = {number}"
+        match = re.search(line, self.text(self.settings_file))
         return int(match[1]) if match else default
 
     @cached_property
@@ -131,22 +129,21 @@ class Project:
 
         A class that serves the queues of others is there in their place.
         """
-        found, several = ["WorkerSettings"], "BaseMultiQueueSettings"
-        flags = re.MULTILINE | re.ASCII
+        found = ["WorkerSettings"]
         for package in ("core", "services"):
-            for name in ("tasks.py", "tasks/__init__.py"):
-                text = self.text(f"{package}/{name}")
-                for match in re.finditer(r"^class (\w+)\(([\w, ]+)\):", text, flags):
-                    class_, bases = match[1], {*re.split(", *", match[2])}
-                    if {*found, "BaseWorkerSettings"} & bases and class_ not in found:
-                        found.append(class_)
-                    elif several in bases:
-                        body = re.split(r"(?m)^\S", text[match.end() :])[0]
-                        weights = re.search(r"^ +weights\b[^{]*{([^}]*)}", body, flags)
-                        served = re.findall(r"\w+", weights[1] if weights else "")
-                        own = [it for it in found if it not in served]
-                        at_first = found[0] in served
-                        found = [class_, *own] if at_first else [*own, class_]
+            text = self.text(f"{package}/tasks.py")
+            text += self.text(f"{package}/tasks/__init__.py")
+            for match in re.finditer(r"(?am)^class (\w+)\(([\w, ]+)\):", text):
+                class_, bases = match[1], {*re.split(", *", match[2])}
+                if {*found, "BaseWorkerSettings"} & bases and class_ not in found:
+                    found.append(class_)
+                elif "BaseMultiQueueSettings" in bases:
+                    body = re.split(r"(?m)^\S", text[match.end() :])[0]
+                    weights = re.search(r"(?m)^ +weights\b[^{]*{([^}]*)}", body)
+                    served = re.findall(r"\w+", weights[1] if weights else "")
+                    own = [it for it in found if it not in served]
+                    at_first = found[0] in served
+                    found = [class_, *own] if at_first else [*own, class_]
         return ",".join(found)
 
     # --- What it has --------------------------------------------------------------
@@ -154,19 +151,17 @@ class Project:
     @cached_property
     def structlog(self) -> bool:
         """Does it have Paxx's configure_logging, and the settings for it?"""
-        return "def configure_logging(" in self.text("core/logging.py") and all(
-            name in self.text(self.settings_file)
-            for name in ("log_level", "log_format")
-        )
+        settings = self.text(self.settings_file)
+        has_settings = "log_level" in settings and "log_format" in settings
+        return has_settings and "def configure_logging(" in self.text("core/logging.py")
 
     @cached_property
     def app_exception(self) -> bool:
         """Does it have Paxx's AppException, which says how a request is answered?"""
+        fields = ("message", "status_code", "detail")
+        needed = [f"self.{name} = {name}" for name in fields]
         text = self.text("core/exceptions.py")
-        return "class AppException(Exception)" in text and all(
-            f"self.{name} = {name}" in text
-            for name in ("message", "status_code", "detail")
-        )
+        return all(it in text for it in ("class AppException(Exception)", *needed))
 
     @cached_property
     def sqlalchemy(self) -> bool:
@@ -198,15 +193,10 @@ class Project:
     @cached_property
     def cache_db(self) -> int | None:
         """The Redis database of the cache (REDIS_URL); None when there is no cache."""
-        for name in (".env", ".env.example", self.settings_file):
-            match = re.search(
-                r"""^\s*redis_url\b[^=\n]*=\s*["']?rediss?://[^/\s"']*/?(\d*)""",
-                self.text(name),
-                re.IGNORECASE | re.MULTILINE,
-            )
-            if match:
-                return int(match[1] or 0)
-        return None
+        texts = map(self.text, (".env", ".env.example", self.settings_file))
+        set_to = r"""(?im)^\s*redis_url\b[^=\n]*=\s*["']?rediss?://[^/\s"']*/?(\d*)"""
+        match = re.search(set_to, "\n".join(texts))
+        return int(match[1] or 0) if match else None
 
     @cached_property
     def queue_name(self) -> str:
@@ -220,8 +210,7 @@ class Project:
     @cached_property
     def compose_file(self) -> str:
         """The project's Compose file; empty when there is none."""
-        names = (name for name in COMPOSE_FILES if (self.root / name).is_file())
-        return next(names, "")
+        return self.first(COMPOSE_FILES)
 
     @cached_property
     def override_files(self) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -207,18 +208,13 @@ def _refusal(project: Project, repository: Repository, conf: Any) -> str:
     compose_file = data.get("compose_file", project.compose_file)
     if not compose_file and project.compose_file:
         return f"compose_file: it cannot be empty, there is {project.compose_file}."
-    if _as_bool(data.get("include_compose_worker")) and not compose_file:
-        return (
-            "include_compose_worker: there is no Compose file to add the worker to. "
-            "Add one, or answer no."
-        )
-    if _as_bool(data.get("include_outbox")) and not _as_bool(
-        data.get("database", project.database)
+    database = _as_bool(data.get("database", project.database))
+    for name, needed, what in (
+        ("include_compose_worker", compose_file, "Compose file to add the worker to"),
+        ("include_outbox", database, "db/database.py of Paxx's to keep jobs in"),
     ):
-        return (
-            "include_outbox: there is no db/database.py of Paxx's to keep jobs in. "
-            "Add one, or answer no."
-        )
+        if _as_bool(data.get(name)) and not needed:
+            return f"{name}: there is no {what}. Add one, or answer no."
     may_overwrite = conf["overwrite"] or sys.stdin.isatty()
     if project.old_queue and mode == "write" and not may_overwrite:
         return (
@@ -246,18 +242,16 @@ def _project_problem(project: Project) -> str:
             f"{project.root} is not a Paxx project, it has no {', no '.join(missing)}:"
             " run copier in the directory that `paxx bootstrap` made."
         )
+    text = project.text(project.settings_file)
     if project.settings_file == "settings.py" and not re.search(
-        r"^class Settings\b", project.text("settings.py"), re.MULTILINE
+        r"(?m)^class Settings\b", text
     ):
         return (
             "settings.py has no `class Settings`: the queue's settings are added "
             "to that class, so name yours Settings and run copier again."
         )
-    if project.settings_file and not re.search(
-        r"^(settings *[:=]|from [\w.]+ import (\([^)]*|.*)(\bsettings\b|\*))",
-        project.text(project.settings_file),
-        re.MULTILINE,
-    ):
+    object_ = r"(?m)^(settings *[:=]|from [\w.]+ import (\([^)]*|.*)(\bsettings\b|\*))"
+    if project.settings_file and not re.search(object_, text):
         return (
             f"{project.settings_file} has no `settings`, which the queue imports: add "
             "`settings = Settings()` at its end and run copier again."
@@ -322,6 +316,7 @@ def _is_text(content: bytes) -> bool:
         return False
 
 
+@lru_cache
 def _yaml(text: str) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(text)

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from copier import run_copy
@@ -71,18 +72,11 @@ class Rendering:
             }
 
     def _render(self, directory: Path, version: str) -> None:
+        flags = ("defaults", "overwrite", "quiet", "unsafe", "skip_tasks")
+        options: dict[str, Any] = dict.fromkeys(flags, True)
+        options |= {"answers_file": self.answers_file, "vcs_ref": version}
         with warnings.catch_warnings(action="ignore"):
-            run_copy(
-                self.template,
-                directory,
-                answers_file=self.answers_file,
-                vcs_ref=version,
-                defaults=True,
-                overwrite=True,
-                quiet=True,
-                unsafe=True,
-                skip_tasks=True,
-            )
+            run_copy(self.template, directory, **options)
 
 
 @dataclass(frozen=True)
@@ -146,12 +140,8 @@ def _losses(rendering: Rendering) -> list[Loss]:
 
 
 def _not_updated(name: str, is_link: bool) -> str:
-    if is_link:
-        return f"{name} is a link of yours, and got nothing of the new version.\n"
-    return (
-        f"{name} is not there, deleted or under another name, and got nothing of the "
-        "new version.\n"
-    )
+    why = "a link of yours" if is_link else "not there, deleted or under another name"
+    return f"{name} is {why}, and got nothing of the new version.\n"
 
 
 def _is_merged(work: bytes, head: bytes, old: bytes, new: bytes) -> bool:

@@ -49,30 +49,28 @@ class Repository:
     def run(self, *arguments: str, stdin: str = "") -> str:
         """What git prints; nothing when it fails, or is not there."""
         done = self._git(arguments, stdin)
-        return "" if done is None or done.returncode else _decoded(done.stdout)
+        return "" if done.returncode else done.stdout.decode(errors="replace")
 
     def status(self, *arguments: str) -> int:
         """What git ends with; 128 as well where it is not there."""
-        done = self._git(arguments)
-        return 128 if done is None else done.returncode
+        return self._git(arguments).returncode
 
     def _git(
         self, arguments: Sequence[str], stdin: str = ""
-    ) -> subprocess.CompletedProcess[bytes] | None:
+    ) -> subprocess.CompletedProcess[bytes]:
         command = [*GIT, *arguments]
         try:
             return subprocess.run(
                 command, cwd=self.root, capture_output=True, input=stdin.encode()
             )
         except OSError:
-            return None
+            return subprocess.CompletedProcess(command, 128, b"")
 
     def blobs(self, names: Iterable[str]) -> dict[str, bytes]:
         """What the last commit has of these files."""
         names = list(names)
         asked = "".join(f"HEAD:./{name}\n" for name in names)
-        done = self._git(("cat-file", "--batch"), asked)
-        rest, found = done.stdout if done else b"", {}
+        rest, found = self._git(("cat-file", "--batch"), asked).stdout, {}
         for name in names:
             head, _, rest = rest.partition(b"\n")
             if match := re.search(rb" blob (\d+)$", head):
@@ -107,10 +105,6 @@ class Repository:
         ignored = self.run("check-ignore", "--", *names).splitlines()
         committed = self.committed(ignored)
         return [name for name in ignored if name not in committed]
-
-
-def _decoded(output: bytes) -> str:
-    return output.decode("utf-8", errors="replace")
 
 
 def alike(one: bytes, other: bytes) -> bool:

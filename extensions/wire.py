@@ -63,9 +63,8 @@ def wire(
     Args:
         seam: The seam.
         options: The answers.
-        mode: "write"; "wire", which takes it out where the answers do not ask for it;
-            "diff", which leaves the files alone, and writes into `drafts`; "check",
-            which returns the name of the file that is not as it should be; "remove".
+        mode: As in `main`, but "diff" writes into `drafts`, and "check" returns the
+            name of the file that is not as it should be.
         drafts: The files with their seams, by name.
     """
     drafts = {} if drafts is None else drafts
@@ -74,7 +73,7 @@ def wire(
         return ""
     if not seam.missed and (mode == "check" or (mode == "wire" and not wanted)):
         return ""
-    name = _existing(seam, options)
+    name = Project(options.root).first(seam.files)
     if not name:
         if seam.optional or not wanted:
             return ""
@@ -97,10 +96,8 @@ def wire(
             drafts[name] = result
             return ""
         write(path, result)
-    except UnknownShapeError as exc:
-        return _by_hand(name, str(exc), seam, options, wanted)
-    except OSError as exc:
-        why = exc.strerror or "it cannot be read"
+    except (UnknownShapeError, OSError) as exc:
+        why = getattr(exc, "strerror", None) or str(exc)
         return _by_hand(name, why, seam, options, wanted)
     target = f" -> {path.readlink()}" if path.is_symlink() else ""
     target += " (not in git)" if is_ignored(path) else ""
@@ -132,13 +129,9 @@ def diff(path: str, old: bytes, new: bytes) -> str:
     return "".join(difflib.unified_diff(before, after, f"a/{path}", f"b/{path}"))
 
 
-def _existing(seam: Seam, options: Options) -> str:
-    return next((name for name in seam.files if (options.root / name).is_file()), "")
-
-
 def _has_settings(options: Options, drafts: dict[str, bytes]) -> bool:
     """Does Settings inherit the queue's fields?"""
-    name = _existing(settings.SEAM, options)
+    name = Project(options.root).first(settings.SEAM.files)
     try:
         source = drafts.get(name) or (options.root / name).read_bytes()
         return settings.SEAM.add(source, options) == source
@@ -205,8 +198,7 @@ def _check(options: Options, rendering: Rendering, since: str) -> None:
         )
     lost = losses(rendering)
     _say([*messages, *notes(options), *(one.text for one in lost)])
-    if any(one.is_fault for one in lost):
-        sys.exit(1)
+    sys.exit(any(one.is_fault for one in lost))
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -237,11 +229,9 @@ def _say(messages: Sequence[str]) -> None:
     unique = [*filter(None, dict.fromkeys(short))]  # a file may have two seams
     if wired := [it.removeprefix(WIRED) for it in unique if it.startswith(WIRED)]:
         unique = [it for it in unique if not it.startswith(WIRED)]
-        text, indent = WIRED + ", ".join(wired), " " * len(WIRED)
-        filled = textwrap.fill(
-            text, 80, subsequent_indent=indent, break_on_hyphens=False
-        )
-        unique.insert(0, filled)
+        wrap = textwrap.TextWrapper(80, subsequent_indent=" " * len(WIRED))
+        wrap.break_on_hyphens = False
+        unique.insert(0, wrap.fill(WIRED + ", ".join(wired)))
     for message in unique:
         print(message, file=sys.stderr)
 

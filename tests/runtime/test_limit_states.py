@@ -74,7 +74,7 @@ class Limits(RuleBasedStateMachine):
     @rule(worker=WORKERS, free=st.sampled_from([1, 2, 100]))
     def claim(self, worker: int, free: int) -> None:
         holder = self.workers[worker]
-        self.run(holder.leases.claim(free))
+        self.run(holder.leases.claim(lambda: free))
         claimed = [job.job_id for job in holder.claimed]
         for key in range(3):
             new = [id_ for id_ in claimed if id_ in self.is_new]
@@ -100,7 +100,7 @@ class Limits(RuleBasedStateMachine):
     def claim_whose_answer_is_lost(self, worker: int) -> None:
         leases = self.workers[worker].leases
         token, held = leases._token, dict(leases.held)
-        self.run(leases.claim(3))
+        self.run(leases.claim(lambda: 3))
         leases._token, leases.held = token, held
         self.workers[worker].claimed.clear()
         self.claim(worker, 100)

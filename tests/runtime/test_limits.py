@@ -310,7 +310,7 @@ async def test_the_place_of_a_killed_worker_is_free_after_its_lease(
     worker._open()
     worker.leases._claimed = lambda *job: None  # type: ignore[method-assign]
     await app.enqueue(one, 1, name="lost")
-    await worker.leases.claim(1)  # and is heard of no more
+    await worker.leases.claim(lambda: 1)  # and is heard of no more
     gate.open.set()
     async with app.worker(one, poll_delay=30, lease=1):
         job = await app.enqueue(one, 1, name="next")
@@ -341,9 +341,9 @@ async def test_a_claim_whose_answer_was_lost_gives_its_places_back(
     leases = worker.leases
     token, claimed = leases._token, leases._claimed
     leases._claimed = lambda *job: None  # type: ignore[method-assign,assignment]
-    await leases.claim(10)
+    await leases.claim(lambda: 10)
     leases._token, leases._claimed = token, claimed  # type: ignore[method-assign]
-    await leases.claim(10)
+    await leases.claim(lambda: 10)
     for job in once:
         await job.result(timeout=25)
     assert await app.redis.zcard(f"{QUEUE}:starts:three_in_half_a_second in 0.5 s") <= 1

@@ -16,7 +16,7 @@ import redis.asyncio
 from arq_runtime.connection import parse_redis_url
 from arq_runtime.line import Line
 from arq_runtime.scripts import script
-from arq_runtime.worker import loop, outages, wakeups
+from arq_runtime.worker import loop, outages
 from kit import App, until
 from noting import Notes, fail, job, once_slow
 from processes import Processes
@@ -168,7 +168,7 @@ async def test_connections_that_are_half_open(
     notes: Notes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wakeups, "WAIT_S", 1)
+    monkeypatch.setattr(loop, "WAIT_S", 1)
     monkeypatch.setattr(loop, "ANSWER_S", 2)
 
     async def waits_anew() -> bool:

@@ -120,7 +120,7 @@ async def test_a_killed_workers_job_keeps_it_too(app: App, started: list[str]) -
     worker._open()
     worker.leases._claimed = lambda *job: None  # type: ignore[method-assign]
     await enqueue(app, "lost", _priority=3)
-    await worker.leases.claim(1)  # and is heard of no more
+    await worker.leases.claim(lambda: 1)  # and is heard of no more
     async with app.worker(task, slow, max_jobs=1):
         await app.enqueue(slow, 1.5)
         await until(lambda: app.redis.exists(f"{QUEUE}:looks"))

@@ -12,7 +12,7 @@ from arq.constants import (
 )
 
 # After the queue's name:
-WAKE = ":wake"  # list: idle workers wait for its entries
+WAKE = ":wake"  # list: idle workers wait for entries; + ":" and worker id: only it
 PAUSED = ":paused"  # string, exists while the queue is paused
 FAILED = ":failed"  # sorted set, job id by when it failed for good
 DISCARDED = ":discarded"  # sorted set, job id by when it was discarded, for an hour

@@ -1,6 +1,7 @@
 """A connection that is kept from call to call: taking one costs as much again."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -41,18 +42,68 @@ class Line:
         self._connection: Any = None
         self._used_at = 0.0
         self._loop = asyncio.get_running_loop()
+        self.refused_at = -math.inf
+        """When Redis last refused to wait, by the event loop's clock."""
+        self.was_woken = False
+        """Was the last wait over before its time?"""
 
     async def run(
-        self, script: Script, keys: Sequence[str | bytes], values: Sequence[Any]
+        self,
+        script: Script,
+        keys: Sequence[str | bytes],
+        values: Sequence[Any],
+        wait: Sequence[Any] = (),
     ) -> Any:
         """Run a Lua script, sending its text only where Redis does not have it.
 
         Whatever goes wrong, the next call has another connection; and so has this one
         where the kept one was closed meanwhile. So it must do no harm when run twice.
 
+        Args:
+            script: The script.
+            keys: Its KEYS.
+            values: Its ARGV.
+            wait: A command that blocks, sent along: Redis runs the script as soon as
+                that is over, whether or not anybody is there by then.
+
         Raises:
             redis.exceptions.RedisError, OSError: As redis-py.
         """
+        arguments = (len(keys), *keys, *values)
+
+        async def run(connection: Any) -> Any:
+            by_hash = ("EVALSHA", script.sha, *arguments)
+            await _send(connection, *([wait] if wait else []), by_hash)
+            if wait:
+                await self._note_wait(connection)
+            try:
+                return await connection.read_response()
+            except NoScriptError:
+                await _send(connection, ("EVAL", script.text, *arguments))
+                return await connection.read_response()
+
+        return await self._call(run)
+
+    async def wait(self, command: Sequence[Any]) -> None:
+        """Only that: a command that blocks.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: As redis-py.
+        """
+
+        async def run(connection: Any) -> None:
+            await _send(connection, command)
+            await self._note_wait(connection)
+
+        await self._call(run)
+
+    async def _note_wait(self, connection: Any) -> None:
+        try:
+            self.was_woken = await connection.read_response() is not None
+        except ResponseError:
+            self.refused_at = self._loop.time()
+
+    async def _call(self, run: Callable[[Any], Awaitable[Any]]) -> Any:
         if self._connection and self._loop.time() - self._used_at > IDLE_S:
             idle, self._connection = self._connection, None
             await self._pool.release(idle)
@@ -60,36 +111,32 @@ class Line:
         if not was_kept:
             self._connection = await _take(self._pool)
         connection = self._connection
-        arguments = (len(keys), *keys, *values)
-
-        async def ask(command: str, text: str) -> Any:
-            words = (command, text, *arguments)
-            if pack_command is None:
-                await connection.send_command(*words)
-            else:  # which takes a tenth of the time
-                await connection.send_packed_command(pack_command(words))
-            return await connection.read_response()
-
-        async def run() -> Any:
-            try:
-                return await ask("EVALSHA", script.sha)
-            except NoScriptError:
-                return await ask("EVAL", script.text)
 
         async def drop(_: BaseException) -> None:
             await connection.disconnect(nowait=True)
 
-        self._used_at = self._loop.time()
         try:
-            return await connection.retry.call_with_retry(run, drop)
+            answer = await connection.retry.call_with_retry(
+                lambda: run(connection), drop
+            )
+            self._used_at = self._loop.time()
+            return answer
         except BaseException as exc:
             if not isinstance(exc, ResponseError) or is_of_replica(exc):
                 self._connection = None
                 await drop(exc)
                 await self._pool.release(connection)
             if was_kept and isinstance(exc, ConnectionError):
-                return await self.run(script, keys, values)
+                return await self._call(run)
             raise
+
+
+async def _send(connection: Any, *commands: Sequence[Any]) -> None:
+    if pack_command is None:
+        packed = b"".join(connection.pack_commands(commands))
+    else:  # which takes a tenth of the time
+        packed = b"".join([pack_command(tuple(one)) for one in commands])
+    await connection.send_packed_command(packed)
 
 
 async def _take(pool: Any) -> Any:

@@ -17,14 +17,16 @@
 local paused, last_claim = unpack(KEYS, 2)
 local token, free, lease, keep, valid_until, room, apart_from, may_apart,
   is_strict = unpack(ARGV)
--- Held up on its way by an outage, it would take what other workers renew after it.
-free = now <= tonumber(valid_until) and tonumber(free) or 0
+-- Held up on its way by an outage, it would take what other workers renew after it, and
+-- give back what this one has been answered since.
+local is_valid = now <= tonumber(valid_until)
+free = is_valid and tonumber(free) or 0
 room, apart_from = tonumber(room), tonumber(apart_from)
 local jobs, taken, bytes, is_full = {}, {}, 0, false
 local limit, looks = 500, queue .. ':looks'
 
 -- The same token again: the answer to it was lost, so what it took is given back.
-if redis.call('getrange', last_claim, 0, #token - 1) == token then
+if is_valid and redis.call('getrange', last_claim, 0, #token - 1) == token then
   for _, taken_job in ipairs(cjson.decode(
       string.sub(redis.call('get', last_claim), #token + 1))) do
     local id, due, try = unpack(taken_job)

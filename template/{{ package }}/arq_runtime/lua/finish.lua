@@ -86,14 +86,16 @@ local function finish(id, try, what, details, value, px, limits)
   return type(stored) == 'table' and stored.err and DROPPED or DONE
 end
 
+local answers, lines = {}, 0
+
 local function give_back(id, score, try, limits)
+  lines = lines + 1
   redis.call('del', in_progress .. id)
   line_up(id, tonumber(score), limits)
   redis.call('pexpire', job .. id, keep)
   redis.call('set', retry .. id, try, 'PX', keep)
 end
 
-local answers, lines = {}, 0
 for i = 7, #ARGV, 10 do
   local id, job_token, try, what, ms, value, px, details, lost, control =
     unpack(ARGV, i, i + 9)
@@ -135,9 +137,7 @@ for i = 7, #ARGV, 10 do
     remember(id, try, details.error, keep + ms)
   end
   if answer ~= LOST and answer ~= SEND_AGAIN and answer ~= REFUSED then
-    -- A worker that goes on claims next, and so needs not be woken.
-    local going_on = leave(limits, id, what == 'unknown' and job_token)
-    if what == 'release' then lines = lines + going_on end
+    lines = lines + leave(limits, id, what == 'unknown' and job_token)
   end
   answers[#answers + 1] = answer
 end

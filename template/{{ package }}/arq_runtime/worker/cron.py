@@ -1,5 +1,7 @@
 """Cron jobs: when each is next due, and that it is enqueued once over all workers."""
 
+import math
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
@@ -211,6 +213,11 @@ class Schedule:
                     count += 1
         return count
 
+    def due_in_s(self) -> float:
+        """In how many seconds the next run is due; math.inf if there is none."""
+        runs = [job.next_run.timestamp() for job in self._jobs if job.next_run]
+        return min(runs, default=math.inf) - time.time()
+
     async def _first(self, redis: ArqRedis, job: CronJob, now: datetime) -> datetime:
         """When a cron job is first due: in the past, if that run was missed."""
         if job.run_at_startup:
@@ -243,4 +250,4 @@ class Schedule:
         keys = [self._queue, f"{self._queue}{CRON}{run}"]
         keep_mark_ms = _DAY_MS + int(self._catch_up.total_seconds() * 1000)
         values = [job_id, due_ms, self._keep_ms, payload, job.unique * keep_mark_ms]
-        await run_script(redis, script("control", "cron"), keys, values)
+        await run_script(redis, script("control", "wake", "cron"), keys, values)

@@ -12,6 +12,7 @@ queue; what is added is in keys.py. What differs:
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,9 +22,10 @@ from arq import ArqRedis
 from arq.constants import job_key_prefix
 from arq.utils import to_ms
 
-from ..keys import CLAIM, PAUSED
+from ..connection import REDIS_ERRORS
+from ..keys import CLAIM, PAUSED, WAKE
 from ..limits import control_of
-from ..line import one_by_one
+from ..line import Line
 from ..scripts import BATCH_BYTES, run_script, script
 from .job import ClaimedJob
 from .outages import Outages
@@ -32,6 +34,13 @@ logger = logging.getLogger("arq.worker")
 
 #: What lua/renew.lua answers for each job.
 OTHERS, RENEWED, UNKNOWN = range(3)
+
+#: How long Redis keeps a worker waiting for a job, in seconds, less than it may take to
+#: answer: a connection that is half open would wait for ever.
+WAIT_S = 3
+#: The lease of a job that was handed to a worker that waited, in seconds, until that
+#: worker renews it: at once, if it lives.
+HANDED_S = 5
 
 #: How long other workers get to renew their leases after an outage, in seconds.
 OTHERS_S = 2.5
@@ -46,6 +55,7 @@ class QueueState:
 
     length: int = 0
     next_due_s: float = 0.0
+    """In so many seconds another job is due."""
     abort_marks: int = 0
     is_paused: bool = False
     may_have_more: bool = True
@@ -89,6 +99,11 @@ class Leases:
         self.held: dict[str, ClaimedJob] = {}
         self.state = QueueState()
         self._claiming: asyncio.Task[None] | None = None
+        self.own_wake = f"{queue}{WAKE}:{worker_id}"
+        self._is_waiting = False
+        self.must_look = False
+        """Do others queue jobs that they do not announce, as arq's own client does?"""
+        self._handed: list[ClaimedJob] = []  # and not yet renewed
         self._token = uuid4().hex
         self._offset_ms: int | None = None  # Redis' time when the event loop's is 0
         # By the event loop's clock, in seconds:
@@ -99,7 +114,8 @@ class Leases:
     def open(self, redis: ArqRedis, outages: Outages, *, is_burst: bool) -> None:
         """Use these connections; a burst keeps none, since nobody need close it."""
         self._redis = redis
-        self._run = partial(run_script, redis) if is_burst else one_by_one(redis)
+        may_wait = not is_burst and redis.connection_pool.max_connections > 1
+        self._line = Line(redis) if may_wait else None
         self._outages = outages
         self._loop = asyncio.get_running_loop()
 
@@ -136,33 +152,77 @@ class Leases:
 
     # --- Claims
 
-    async def claim(self, free: int) -> None:
-        """Claim up to so many jobs, and learn how the queue does."""
-        if self._loop.time() < self.claim_at:
-            free = 0
+    def can_wait(self, seconds: float) -> bool:
+        """Can the next claim wait in Redis, for so long or until a job is due?"""
+        now = self._loop.time()
+        return (
+            self._line is not None
+            and now >= max(self.claim_at, self._line.refused_at + 1)
+            and min(seconds, self.state.next_due_s) > 0.001
+        )
+
+    async def claim(self, free: Callable[[], int], wait_s: float = 0.0) -> None:
+        """Claim jobs, and learn how the queue does.
+
+        Args:
+            free: Up to how many.
+            wait_s: Wait in Redis for a job, but not longer than so many seconds, nor
+                than until the next one is due.
+        """
+        self._is_waiting = wait_s > 0
         # Not to be cancelled midway: it would hold jobs that nobody runs.
-        self._claiming = self._loop.create_task(self._claim(max(free, 0)))
+        self._claiming = self._loop.create_task(self._claim(free, wait_s))
+        if self.state.next_due_s < wait_s:
+            # Redis itself looks at the time ten times a second.
+            await asyncio.wait({self._claiming}, timeout=self.state.next_due_s)
+            await self._wait_no_longer()
         await asyncio.shield(self._claiming)
 
     async def claimed(self) -> None:
-        """Wait for a claim that is under way."""
+        """Wait for a claim that is under way, and have it wait no longer."""
         if self._claiming:
+            await self._wait_no_longer()
             await self._claiming
 
-    async def _claim(self, free: int) -> None:
+    async def _wait_no_longer(self) -> None:
+        if self._is_waiting and self._claiming and not self._claiming.done():
+            redis: Any = self._redis
+            with suppress(*REDIS_ERRORS):
+                await redis.rpush(self.own_wake, "")
+
+    async def _claim(self, may_take: Callable[[], int], wait_s: float = 0.0) -> None:
+        wait = ("BLPOP", self.queue + WAKE, self.own_wake, f"{wait_s:.3f}")
+        # A worker that runs jobs may be held up by one, and claims when it has woken.
+        is_idle = wait_s > 0 and all(job.is_ending for job in self.held.values())
+        if wait_s and not is_idle and self._line:
+            await self._line.wait(wait)
+            wait_s = 0.0
+        free = may_take() if self._loop.time() >= self.claim_at else 0
         valid_until_ms = 1 << 53
         if not self.is_new:
             # Until then no lease ends, even if none can be renewed in the meantime.
-            valid_until_ms = self.now_ms() + to_ms(self.lease_s / 4)
+            valid_until_ms = self.now_ms() + to_ms(self.lease_s / 4 + wait_s)
         keys = [self.queue, self.queue + PAUSED, self.queue + CLAIM + self.worker_id]
         may_apart = not any(job.apart for job in self.held.values())
+        lease_s = min(self.lease_s, HANDED_S) if is_idle else self.lease_s
         values = [
-            *(self._token, free, to_ms(self.lease_s), self.keep_ms, valid_until_ms),
+            *(self._token, free, to_ms(lease_s), self.keep_ms, valid_until_ms),
             *(BATCH_BYTES, self.apart_from, int(may_apart), int(self.is_strict)),
         ]
-        answer = await self._run(_CLAIM, keys, values)
+        if self._line is None:
+            answer = await run_script(self._redis, _CLAIM, keys, values)
+        else:
+            ahead = wait if is_idle else ()
+            answer = await self._line.run(_CLAIM, keys, values, ahead)
         jobs, length, next_due_ms, abort_marks, is_paused, now_ms = answer
+        age_ms = self.now_ms() - now_ms
         self._note_time(now_ms)
+        if jobs and age_ms > to_ms(lease_s / 2):
+            # This worker was stopped meanwhile, and others may run them: with the same
+            # token, they are given back.
+            return await self._claim(may_take)
+        if jobs and is_idle and self._line and not self._line.was_woken:
+            self.must_look |= self.state.next_due_s > wait_s
         if is_paused != self.state.is_paused:
             state = "paused" if is_paused else "resumed"
             logger.info("Queue %s is %s", self.queue, state)
@@ -177,6 +237,8 @@ class Leases:
             token, self._token = self._token, uuid4().hex
             for job in jobs:
                 self._claimed(token, *job)
+            if is_idle:
+                self._handed = [*self.held.values()]
 
     def _claimed(
         self,
@@ -243,25 +305,30 @@ class Leases:
             del self.held[job.job_id]
             if job.again is not None:
                 self.held[job.job_id] = job.again
+                self._handed.append(job.again)
                 self._on_claimed(job.again)
 
     async def renew(self) -> None:
         """Renew the leases that are held, when it is time for that."""
         now = self._loop.time()
-        jobs = list(self.held.values())
-        if now < self.renew_at:
-            return
+        is_time = now >= self.renew_at
+        jobs = list(self.held.values()) if is_time else self._handed
+        jobs = [job for job in jobs if is_time or not job.is_ending]
         if jobs:
             values: list[Any] = [to_ms(self.lease_s), self.keep_ms]
             for job in jobs:
                 values += [job.id, job.token, job.job_try, job.control]
             answers = await run_script(self._redis, _RENEW, [self.queue], values)
             self._note_renewed(jobs, answers)
-        self.renew_at = now + self.lease_s / 4
+        self._handed = []
+        if is_time:
+            self.renew_at = now + self.lease_s / 4
 
     def _note_renewed(self, jobs: list[ClaimedJob], answers: list[int]) -> None:
         lost = 0
         for job, answer in zip(jobs, answers, strict=True):
+            if job.is_ending:  # what records that is told
+                continue
             if answer == UNKNOWN and not job.lost:
                 job.lost = True
                 lost += 1

@@ -18,19 +18,17 @@ from arq.utils import timestamp_ms, to_seconds
 from redis.exceptions import RedisError, ResponseError
 
 from ..connection import connect
-from ..keys import WAKE
 from ..limits import Limit
 from ..scripts import run_script, script
 from .cron import Schedule
 from .ends import DONE, DROPPED, LOST, REFUSED, Ends
 from .job import ClaimedJob, Context, End, FailureHook, Relaying
-from .leases import Leases
+from .leases import WAIT_S, Leases
 from .observers.observer import Observer, Observers
 from .outages import HopelessError, Outages, is_cancelled
-from .pulse import pulse
+from .pulse import beside, pulse
 from .runner import Runner, RunOptions
 from .threads import Threads
-from .wakeups import beside, wait_for_jobs
 
 logger = logging.getLogger("arq.worker")
 
@@ -72,7 +70,7 @@ class Loop(arq.worker.Worker):
         **options: Any,
     ) -> None:
         self.is_open = False
-        self._wake, self._is_idle = asyncio.Event(), asyncio.Event()
+        self._wake, self._wait_s = asyncio.Event(), 0.0
         self.threads = Threads(options.get("max_jobs", 10), self._wake.set)
         tasks = [self.threads.as_coroutine(task) for task in functions]
         super().__init__(tasks, **options)
@@ -183,12 +181,9 @@ class Loop(arq.worker.Worker):
         self.observers.tell("started", self.queue_name, [*self.functions])
         if self.on_startup:
             await self.on_startup(self.ctx)
-        waits_at = self.queue_name + WAKE
-        others = [wait_for_jobs(self.pool, waits_at, self._is_idle, self._wake)]
         if self.relay and self.burst:
             await self.relay(True)
-        elif self.relay:
-            others.append(self.relay(False))
+        others = [self.relay(False)] if self.relay and not self.burst else []
         async with beside(others):
             while not is_cancelled():
                 await self._wait_out(self._poll_iteration)
@@ -218,33 +213,38 @@ class Loop(arq.worker.Worker):
         return stopped or not self.allow_pick_jobs
 
     def _free(self) -> int:
-        return self.max_jobs - self.job_counter - self.threads.left
+        """How many jobs this worker may claim now."""
+        if not self.allow_pick_jobs:
+            return 0
+        free = self.max_jobs - self.job_counter - self.threads.left
+        if self.max_burst_jobs >= 0:
+            free = min(free, self.max_burst_jobs - self._jobs_started())
+        return max(min(free, self.queue_read_limit), 0)
 
     async def _poll_iteration(self) -> None:
         """Do all that is to be done now: leases, claims, aborts, cron jobs, health."""
+        wait_s, self._wait_s = self._wait_s, 0.0
         await self.leases.renew()
-        free = min(self._free(), self.queue_read_limit)
-        if self.max_burst_jobs >= 0:
-            free = min(free, self.max_burst_jobs - self._jobs_started())
-        if not self.allow_pick_jobs:
-            free = 0
-        await self.leases.claim(free)
+        await self.leases.claim(self._free, wait_s if self._free() else 0.0)
+        await self.leases.renew()
         if self.leases.state.abort_marks and self.allow_abort_jobs and self.job_tasks:
             await self._cancel_aborted_jobs()
         await self.heart_beat()
 
     async def _idle(self) -> None:
         """Wait for new jobs, a free slot, or the time when there is something to do."""
-        seconds = self.poll_delay_s
+        leases, seconds = self.leases, self.poll_delay_s
+        if leases.held:
+            seconds = max(min(seconds, leases.renew_at - self.loop.time()), 0)
+        elif not leases.must_look:
+            seconds = max(min(WAIT_S, self.schedule.due_in_s() - seconds), seconds)
+        longest_s = min(seconds, WAIT_S, leases.lease_s / 4)
+        if not leases.state.may_have_more and leases.can_wait(longest_s):
+            self._wait_s = longest_s  # with the next claim, in Redis
+            return
+        seconds = min(seconds, self.poll_delay_s)
         if self._free() > 0:
-            seconds = min(seconds, self.leases.state.next_due_s)
-        if self.leases.held:
-            left = self.leases.renew_at - self.loop.time()
-            seconds = max(min(seconds, left), 0)
-        if self.leases.state.may_have_more:
-            self._is_idle.clear()
-        else:
-            self._is_idle.set()
+            seconds = min(seconds, leases.state.next_due_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()

@@ -109,7 +109,8 @@ class WorkerOptions:
     #: Of the cron jobs.
     timezone: ClassVar[tzinfo] = UTC
     health_check_interval: ClassVar[float] = 15
-    #: How often to look for jobs that are due, besides those that enqueue announces.
+    #: How often to look for aborts, and for jobs that nobody announces, as those of
+    #: arq's own client; an idle worker that has met none looks every 3 seconds.
     poll_delay: ClassVar[float] = 0.5
     expires_extra_ms: ClassVar[int] = EXPIRES_MS
 

@@ -1,11 +1,15 @@
-"""Each second: does the event loop answer? Whoever asks is told, and what blocks it."""
+"""What runs beside the main loop.
+
+Each second: does the event loop answer? Whoever asks is told, and what blocks it.
+"""
 
 import asyncio
 import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from typing import Any
 
 from .alive import LifeSign
 from .leases import Leases
@@ -51,3 +55,17 @@ def pulse(*workers: Leases) -> Iterator[None]:
     finally:
         ticking.cancel()
         sign.delete()
+
+
+@contextlib.asynccontextmanager
+async def beside(others: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run them for the length of the block."""
+    tasks = [asyncio.create_task(one) for one in others]
+    try:
+        yield
+    finally:
+        # Again where a cancellation got lost, as it can before Python 3.12.
+        while running := [task for task in tasks if not task.done()]:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=1)

@@ -217,6 +217,7 @@ class Worker(Loop):
                 await self._write_history()
                 ends = self.queue_name + ENDS + self.worker_id
                 keys = [self.health_check_key, ends, f"{ends}:large"]
+                keys.append(self.leases.own_wake)
                 if self._counts is not None:
                     keys.append(self.queue_name + GAUGES)  # it is another's turn
                 await heartbeat.forget(

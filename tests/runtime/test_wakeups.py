@@ -119,6 +119,21 @@ async def test_the_woken_worker_is_killed(
         await notes.ended("b", timeout=30)
 
 
+async def test_the_woken_worker_is_blocked_by_its_job(
+    app: App, processes: Processes, notes: Notes
+) -> None:
+    """Its lease was renewed before."""
+    short = {"arq_runtime.worker.leases.HANDED_S": 1}
+    for _ in range(2):
+        await processes.start(constants=short)
+    await wait(app, 2)
+    await app.enqueue("block", "a", 4)
+    await notes.ended("a", timeout=60)
+    await app.enqueue(job, "b")
+    await notes.ended("b", timeout=60)
+    assert len(notes.starts("a")) == 1
+
+
 async def test_the_woken_worker_is_frozen_for_a_while(
     app: App, processes: Processes, notes: Notes
 ) -> None:

@@ -53,6 +53,7 @@ class Line:
         keys: Sequence[str | bytes],
         values: Sequence[Any],
         wait: Sequence[Any] = (),
+        on_sent: Callable[[], None] | None = None,
     ) -> Any:
         """Run a Lua script, sending its text only where Redis does not have it.
 
@@ -65,6 +66,7 @@ class Line:
             values: Its ARGV.
             wait: A command that blocks, sent along: Redis runs the script as soon as
                 that is over, whether or not anybody is there by then.
+            on_sent: Called each time the script has been sent.
 
         Raises:
             redis.exceptions.RedisError, OSError: As redis-py.
@@ -74,6 +76,8 @@ class Line:
         async def run(connection: Any) -> Any:
             by_hash = ("EVALSHA", script.sha, *arguments)
             await _send(connection, *([wait] if wait else []), by_hash)
+            if on_sent:
+                on_sent()
             if wait:
                 await self._note_wait(connection)
             try:

@@ -103,6 +103,7 @@ class Leases:
         self._is_waiting = False
         self.must_look = False
         """Do others queue jobs that they do not announce, as arq's own client does?"""
+        self._to_begin: list[ClaimedJob] = []
         self._handed: list[ClaimedJob] = []  # and not yet renewed
         self._token = uuid4().hex
         self._offset_ms: int | None = None  # Redis' time when the event loop's is 0
@@ -209,11 +210,8 @@ class Leases:
             *(self._token, free, to_ms(lease_s), self.keep_ms, valid_until_ms),
             *(BATCH_BYTES, self.apart_from, int(may_apart), int(self.is_strict)),
         ]
-        if self._line is None:
-            answer = await run_script(self._redis, _CLAIM, keys, values)
-        else:
-            ahead = wait if is_idle else ()
-            answer = await self._line.run(_CLAIM, keys, values, ahead)
+        ahead = wait if is_idle else ()
+        answer = await self._run(_CLAIM, keys, values, ahead)
         jobs, length, next_due_ms, abort_marks, is_paused, now_ms = answer
         age_ms = self.now_ms() - now_ms
         self._note_time(now_ms)
@@ -235,10 +233,19 @@ class Leases:
         )
         if jobs:
             token, self._token = self._token, uuid4().hex
-            for job in jobs:
-                self._claimed(token, *job)
-            if is_idle:
-                self._handed = [*self.held.values()]
+            claimed = [self._claimed(token, *job) for job in jobs]
+            try:
+                if is_idle:  # A job may block the event loop, so this goes before.
+                    self._handed = claimed
+                    await self.renew(on_sent=self._begin)
+            finally:
+                self._begin()
+
+    async def _run(self, *call: Any) -> Any:
+        """Run a script, as Line.run; each of them in its turn."""
+        if self._line is None:
+            return await run_script(self._redis, *call[:3])
+        return await self._line.run(*call)
 
     def _claimed(
         self,
@@ -251,7 +258,7 @@ class Leases:
         last_error: bytes | None,
         apart: int,
         end: bytes,
-    ) -> None:
+    ) -> ClaimedJob:
         size = payload if isinstance(payload, int) else 0
         content = payload if isinstance(payload, bytes) else None
         job = ClaimedJob(
@@ -269,15 +276,20 @@ class Leases:
         before = self.held.get(job.job_id)
         if before is not None and (before.is_ending or not before.is_same(job)):
             before.again = job
-            return
+            return job
         if before is not None:
             # Redis has forgotten the lease, after a jump of its clock or a failover,
             # but the job runs here still.
             before.token, before.job_try, before.lost = token, job_try, False
             logger.warning("%s was claimed again while it runs here", before.ref)
-            return
+            return before
         self.held[job.job_id] = job
-        self._on_claimed(job)
+        self._to_begin.append(job)
+        return job
+
+    def _begin(self) -> None:
+        while self._to_begin:
+            self._on_claimed(self._to_begin.pop(0))
 
     async def fetch(self, job: ClaimedJob) -> None:
         """Get the job's content, where it was too large to come with the claim.
@@ -305,20 +317,23 @@ class Leases:
             del self.held[job.job_id]
             if job.again is not None:
                 self.held[job.job_id] = job.again
-                self._handed.append(job.again)
                 self._on_claimed(job.again)
 
-    async def renew(self) -> None:
-        """Renew the leases that are held, when it is time for that."""
+    async def renew(self, on_sent: Callable[[], None] | None = None) -> None:
+        """Renew the leases that are held, when it is time for that; new ones at once.
+
+        Args:
+            on_sent: Called once Redis has been told, before it has answered.
+        """
         now = self._loop.time()
         is_time = now >= self.renew_at
-        jobs = list(self.held.values()) if is_time else self._handed
-        jobs = [job for job in jobs if is_time or not job.is_ending]
+        jobs = [job for job in self.held.values() if is_time]
+        jobs += [job for job in self._handed if job not in jobs]
         if jobs:
             values: list[Any] = [to_ms(self.lease_s), self.keep_ms]
             for job in jobs:
                 values += [job.id, job.token, job.job_try, job.control]
-            answers = await run_script(self._redis, _RENEW, [self.queue], values)
+            answers = await self._run(_RENEW, [self.queue], values, (), on_sent)
             self._note_renewed(jobs, answers)
         self._handed = []
         if is_time:

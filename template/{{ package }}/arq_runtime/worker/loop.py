@@ -226,7 +226,6 @@ class Loop(arq.worker.Worker):
         wait_s, self._wait_s = self._wait_s, 0.0
         await self.leases.renew()
         await self.leases.claim(self._free, wait_s if self._free() else 0.0)
-        await self.leases.renew()
         if self.leases.state.abort_marks and self.allow_abort_jobs and self.job_tasks:
             await self._cancel_aborted_jobs()
         await self.heart_beat()

@@ -72,13 +72,13 @@ def check_health(settings_cls: Any) -> int:
         health = asyncio.run(said())
     except REDIS_ERRORS as exc:
         why = f"{address(redis_settings)}: {error_text(exc)}"
-        logger.error("Health check of %s failed, see ARQ_REDIS_URL: %s", queue, why)
+        logger.error("Health check failed, see ARQ_REDIS_URL: %s (%s)", why, queue)
         return 1
     if health is None:
         why = "no health check sentinel value found"
-        logger.warning("Health check of %s failed: %s", queue, why)
+        logger.warning("Health check failed: %s (%s)", why, queue)
         return 1
-    logger.info("Health check of %s successful: %s", queue, health)
+    logger.info("Health check successful: %s (%s)", health, queue)
     return 0
 
 

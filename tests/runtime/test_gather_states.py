@@ -97,7 +97,7 @@ class Batches(RuleBasedStateMachine):
     @rule(worker=st.integers(0, 1), free=st.sampled_from([1, 3, 100]))
     def claim(self, worker: int, free: int) -> None:
         holder, waiting = self.workers[worker], self.waiting
-        self.run(holder.leases.claim(free))
+        self.run(holder.leases.claim(lambda: free))
         claimed = {job.job_id: (holder, job) for job in holder.claimed}
         assert claimed.keys() <= {*waiting}
         assert len(claimed) == min(free, len(waiting))

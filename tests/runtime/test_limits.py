@@ -187,7 +187,7 @@ async def test_what_it_costs_to_put_a_job_in_line(app: App) -> None:
     holder = Holder(app, "one")
     await app.client.enqueue_many(one, [{"key": 0}] * 401)
     await app.redis.config_resetstat()
-    await holder.leases.claim(10)
+    await holder.leases.claim(lambda: 10)
     stats = await app.redis.info("commandstats")
     assert len(holder.claimed) == 1
     assert sum(of["calls"] for of in stats.values()) < 6 * 400

@@ -28,7 +28,7 @@ class Durations(Observer):
     def __init__(self) -> None:
         self.found: list[float] = []
 
-    def ended(self, job: ClaimedJob, outcome: str, seconds: float) -> None:
+    def ended(self, job: ClaimedJob, queue: str, outcome: str, seconds: float) -> None:
         self.found.append(seconds)
 
 

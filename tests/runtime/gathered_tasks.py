@@ -20,8 +20,9 @@ async def member(ctx: Context, batch: int, n: int) -> None:
 
 
 async def then(ctx: Context, job_ids: list[str], batch: int) -> None:
-    note(ctx, "start", f"then {batch}")
+    # Without Redis it fails here, and is tried again.
     ended = [await ctx["redis"].exists(f"arq:result:{id_}") for id_ in job_ids]
+    note(ctx, "start", f"then {batch}")
     if not all(ended):
         note(ctx, "early", f"then {batch}")
     note(ctx, "end", f"then {batch}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from arq_runtime.worker.job import End
 from arq_runtime.worker.loop import Loop
 from kit import QUEUE, App, until
 from noting import Notes, block, job, once_slow, plain
@@ -268,3 +269,21 @@ async def test_a_job_that_its_own_worker_claims_anew_runs_once(
     assert "Traceback" not in caplog.text
     assert len(notes.starts("a")) == 1
     assert await app.queued() == 0
+
+
+async def test_a_renewal_that_comes_after_the_end_takes_nothing(app: App) -> None:
+    """They go over two connections, so Redis may have them in either order."""
+    worker = app.new_worker(job)
+    worker._open()
+    leases = worker.leases
+    leases._on_claimed = lambda job: None
+    await app.enqueue(job, "a", _job_id="a")
+    await leases.claim(lambda: 1)
+    [held] = leases.held.values()
+    await worker.ends.finish(held, End("retry", "retried", details={"error": "no"}))
+    leases.held["a"], leases.renew_at = held, 0
+    await leases.renew()
+    assert not await app.redis.exists("arq:in-progress:a")
+    assert await app.redis.zscore(QUEUE, "a") <= await app.now()
+    leases.held.clear()
+    await worker.close()

@@ -388,6 +388,7 @@ def drain(
     assert len(begun) == processes, f"{len(begun)} of {processes} workers had jobs"
     start = max(begun.values()) + 0.2
     counted = [record.at for record in records if record.at > start]
+    assert counted, "no job ran after the first 0.2 s"
     values = {name: len(counted) / (max(counted) - start)}
     return {**values, cpu_name: cpu_each} if cpu_name else values
 

@@ -483,9 +483,16 @@ class OwnRedis:
     def stop(self) -> None:
         if self.process is not None:
             self.thaw()
-            self.process.terminate()
-            self.process.wait(60)
+            # It does not end while it writes its first file, as it does after a full sync.
+            wait_for(self._has_ended, 60)
             self.process = None
+
+    def _has_ended(self) -> bool:
+        assert self.process
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(2)
+        return self.process.returncode is not None
 
 
 @contextmanager

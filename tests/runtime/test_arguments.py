@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from arq_runtime.client.client import Client
+from arq_runtime.client.calls import prepare
 from asyncpg.pgproto.pgproto import UUID as DriversUUID  # type: ignore[import-untyped]
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -87,8 +87,7 @@ APP = App("redis://localhost")  # nothing is sent there
 
 def sent(*args: Any, **kwargs: Any) -> bytes:
     """The bytes of a job of a task of which nothing is known."""
-    client: Client = APP.client
-    return client.prepare(APP.queues.default, "f", *args, **kwargs).content
+    return prepare(APP.queues.target("f", None), None, *args, **kwargs).content
 
 
 checks = settings(

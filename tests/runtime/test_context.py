@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 import pytest
-from arq_runtime.context import current_context
+from arq_runtime.context import enqueue_span
 from kit import App
 from opentelemetry import propagate, trace
 from structlog.contextvars import bound_contextvars, get_contextvars
@@ -125,7 +125,9 @@ class Broken:
 
 
 async def test_what_is_bound_cannot_harm_the_call(app: App) -> None:
-    with bound_contextvars(a=Broken(), b=float("nan"), c=b"x"):
-        context = current_context()
+    with (
+        bound_contextvars(a=Broken(), b=float("nan"), c=b"x"),
+        enqueue_span("speak", "queue") as context,
+    ):
         assert context and context["log"]["a"] == "Broken"
         await app.enqueue("speak")

@@ -7,7 +7,7 @@ OpenTelemetry or Sentry has of the caller, where the project uses them.
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
@@ -48,31 +48,25 @@ def sentry() -> Any:
     return sdk if sdk is not None and sdk.get_client().is_active() else None
 
 
-def sentry_headers() -> dict[str, str]:
-    """What connects a job to the trace of its caller; empty without Sentry."""
-    if (sdk := sentry()) is None:
-        return {}
-    headers = {"sentry-trace": sdk.get_traceparent(), "baggage": sdk.get_baggage()}
-    return {name: value for name, value in headers.items() if value}
-
-
 def _size(context: dict[str, Any]) -> int:
     return len(json.dumps(context).encode())
 
 
-def current_context() -> dict[str, Any] | None:
+def _current_context(sdk: Any) -> dict[str, Any] | None:
     """What the job that is being enqueued takes along; None when there is nothing.
 
     At most 1 kB as JSON: what is more is left out, with a warning.
     """
     context: dict[str, Any] = {}
-    if propagate is not None:
+    if otel_context is not None and otel_context.get_current():
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
         if carrier:
             context["trace"] = carrier
-    if headers := sentry_headers():
-        context["sentry"] = headers
+    if sdk is not None:
+        headers = {"sentry-trace": sdk.get_traceparent(), "baggage": sdk.get_baggage()}
+        if headers := {name: value for name, value in headers.items() if value}:
+            context["sentry"] = headers
     if structlog and (bound := structlog.contextvars.get_contextvars()):
         bound = {key: _plain(value) for key, value in bound.items() if key not in _OWN}
         if _size(context | {"log": bound}) > _MAX_BYTES:
@@ -96,20 +90,21 @@ def _plain(value: Any) -> Any:
 
 
 def enqueue_span(
-    function: str | Callable[..., Any], queue: str
-) -> AbstractContextManager[None]:
-    """Show in the caller's trace that it enqueues."""
-    if not (is_traced() or sentry() is not None):
-        return nullcontext()  # every enqueue would pay for the stack
-    return _enqueue_spans(
-        function if isinstance(function, str) else function.__qualname__, queue
-    )
+    task: str, queue: str
+) -> AbstractContextManager[dict[str, Any] | None]:
+    """Show in the caller's trace that it enqueues; has what the job takes along."""
+    traced, sdk = is_traced(), sentry()
+    if not traced and sdk is None:  # every enqueue would pay for the stack
+        return nullcontext(_current_context(sdk))
+    return _enqueue_spans(task, queue, traced, sdk)
 
 
 @contextmanager
-def _enqueue_spans(task: str, queue: str) -> Iterator[None]:
+def _enqueue_spans(
+    task: str, queue: str, is_traced: bool, sdk: Any
+) -> Iterator[dict[str, Any] | None]:
     with ExitStack() as stack:
-        if is_traced():
+        if is_traced:
             span = trace.get_tracer(__name__).start_as_current_span(
                 f"enqueue {task}",
                 kind=trace.SpanKind.PRODUCER,
@@ -119,7 +114,7 @@ def _enqueue_spans(task: str, queue: str) -> Iterator[None]:
                 },
             )
             stack.enter_context(span)
-        if (sdk := sentry()) is not None:
+        if sdk is not None:
             span = sdk.start_span(op="queue.submit.arq", name=task, origin=ORIGIN)
             stack.enter_context(span).set_data("messaging.destination.name", queue)
-        yield
+        yield _current_context(sdk)

@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -207,7 +207,7 @@ def counted(
     task: Callable[..., Any] | None,
     name: str,
     queue: str,
-    of_queue: Iterable[Limit],
+    of_queue: Sequence[Limit],
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
 ) -> list[Count]:
@@ -216,11 +216,11 @@ def counted(
     Raises:
         TypeError: As Limit.counts.
     """
-    limits = [(name, one) for one in getattr(task, "limits", ())]
-    limits += [(queue, one) for one in of_queue]
-    limits.sort(key=lambda one: one[1].key is None)  # see park in lua/claim.lua
-    if not limits:
+    own = getattr(task, "limits", ())
+    if not own and not of_queue:
         return []
+    limits = [*((name, one) for one in own), *((queue, one) for one in of_queue)]
+    limits.sort(key=lambda one: one[1].key is None)  # see park in lua/claim.lua
     arguments: dict[str, Any] = {}
     if task is not None and any(one.key is not None for _, one in limits):
         bound = _signature(task).bind_partial(None, *args, **kwargs or {})

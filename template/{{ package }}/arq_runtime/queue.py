@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from arq import ArqRedis
 from arq.connections import RedisSettings
@@ -30,6 +30,7 @@ class Queue:
         self.name = name
         self.server = server
         self.settings_classes: list[type] = []
+        self.limits: list[Limit] = []  # those of all its jobs
         self._known: tuple[list[Any], dict[str, Task]] = [], {}
 
     @property
@@ -47,14 +48,13 @@ class Queue:
             self._known = registered, dict(map(_named, registered))
         return self._known[1]
 
-    def limits(self) -> list[Limit]:
-        """Those of all its jobs."""
-        found = [getattr(cls, "limits", ()) for cls in self.settings_classes]
-        return list(dict.fromkeys(one for limits in found for one in limits))
-
-    def name_of(self, task: Task) -> str:
-        """The name of a task here; empty when it is not known here."""
-        return next((name for name, it in self.tasks().items() if it is task), "")
+    def find(self, function: str | Task) -> tuple[str, Task] | None:
+        """A task and its name here; None when it is not known here."""
+        known = self.tasks()
+        if isinstance(function, str):
+            task = known.get(function)
+            return None if task is None else (function, task)
+        return next(((name, it) for name, it in known.items() if it is function), None)
 
     async def redis(self) -> ArqRedis:
         """The client's connections in the running event loop."""
@@ -69,6 +69,18 @@ class Queue:
             QueueUnavailableError, redis.exceptions.RedisError: As Server.call.
         """
         return await self.server.call(run_script, script, [*keys], [*values])
+
+
+class Target(NamedTuple):
+    """Where a call goes."""
+
+    queue: Queue
+    name: str
+    """Of the task."""
+    task: Task | None
+    """None where it is not known here."""
+    limits: list[Limit] | None
+    """Of all jobs of the queue; None where not even the task's own hold."""
 
 
 class Queues:
@@ -100,7 +112,10 @@ class Queues:
             default = self.default.server.redis_settings
             where = getattr(settings_class, "redis_settings", default)
             self._by_name[name] = Queue(name, self._server(where, name))
-        self._by_name[name].settings_classes.append(settings_class)
+        queue = self._by_name[name]
+        queue.settings_classes.append(settings_class)
+        limits = getattr(settings_class, "limits", ())
+        queue.limits += [one for one in limits if one not in queue.limits]
 
     def _server(self, where: RedisSettings, name: str) -> Server:
         is_cluster = getattr(where, "is_cluster", False)
@@ -154,63 +169,47 @@ class Queues:
         self.load()
         return self._by_name.get(name) or self._stranger(name)
 
-    def to_send(self, function: str | Task, name: str | None) -> Queue:
-        """The queue that a call of the task goes to.
+    def target(self, function: str | Task, queue_name: str | None) -> Target:
+        """Where a call of the task goes.
 
         Raises:
-            ValueError: There is no such queue; or several queues have the task, and
-                none of them is the default one.
+            ValueError: There is no such queue, or no such task; or several queues have
+                it, and none of them is the default one.
         """
         self.load()
-        if name is not None:
-            queue = self._by_name.get(name)
-            if queue is None:
-                served = any(one.settings_classes for one in self._by_name.values())
-                if served and name not in self.external:
-                    raise ValueError(
-                        f"no queue {name!r}: no worker settings have it, and it is not "
-                        f"external{instead(name, self._by_name)}"
-                    )
-                queue = self._stranger(name)
-            return queue
-        owners = [
-            queue
-            for queue in self._by_name.values()
-            if (
-                function in queue.tasks()
-                if isinstance(function, str)
-                else queue.name_of(function)
-            )
+        queues = self.known() if queue_name is None else [self._named(queue_name)]
+        limits = self.has_limits
+        found = [
+            Target(queue, *it, queue.limits if limits else None)
+            for queue in queues
+            if (it := queue.find(function))
         ]
-        if not owners and any(queue.tasks() for queue in self._by_name.values()):
-            known = {task for queue in self._by_name.values() for task in queue.tasks()}
-            name = function if isinstance(function, str) else function.__qualname__
-            raise ValueError(f"no task {name!r}{instead(name, known)}")
-        if self.default in owners or not owners:
-            return self.default
-        if len(owners) > 1:
-            names = ", ".join(repr(queue.name) for queue in owners)
+        if found[1:] and found[0].queue is not self.default:
+            names = ", ".join(repr(target.queue.name) for target in found)
             raise ValueError(
                 f"{function!r} is a task of several queues: say _queue_name={names}"
             )
-        return owners[0]
+        if found:
+            return found[0]
+        known = {task for queue in queues for task in queue.tasks()}
+        name = function if isinstance(function, str) else function.__qualname__
+        if known and (queue_name is None or name not in known):
+            where = "" if queue_name is None else f" on queue {queue_name!r}"
+            raise ValueError(f"no task {name!r}{where}{instead(name, known)}")
+        task = None if isinstance(function, str) else function
+        return Target(queues[0], name, task, queues[0].limits if limits else None)
 
-    def find(self, queue: Queue, function: str | Task) -> tuple[str, Task | None]:
-        """The task's name on the queue; and the task, where it can be known.
-
-        Raises:
-            ValueError: The queue has no such task.
-        """
-        known = queue.tasks()
-        if isinstance(function, str):
-            name = function
-        else:
-            name = queue.name_of(function) or function.__qualname__
-        if known and name not in known:
-            raise ValueError(
-                f"no task {name!r} on queue {queue.name!r}{instead(name, known)}"
-            )
-        return name, known.get(name) if isinstance(function, str) else function
+    def _named(self, name: str) -> Queue:
+        queue = self._by_name.get(name)
+        if queue is None:
+            is_served = any(one.settings_classes for one in self.known())
+            if is_served and name not in self.external:
+                raise ValueError(
+                    f"no queue {name!r}: no worker settings have it, and it is not "
+                    f"external{instead(name, self._by_name)}"
+                )
+            queue = self._stranger(name)
+        return queue
 
 
 def instead(name: str, known: Iterable[str]) -> str:

@@ -1,22 +1,22 @@
 """What enqueue checks and writes down, before anything is sent."""
 
 import inspect
-from collections.abc import Callable, Iterable
+import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import lru_cache
-from secrets import token_hex
 from typing import Any, NamedTuple
 
-from arq.utils import timestamp_ms, to_unix_ms
+from arq.utils import to_unix_ms
 from pydantic import BaseModel
 
-from ..context import current_context
 from ..keys import EXPIRES_MS, with_tag_of
-from ..limits import Limit, check_priority, counted, with_control
+from ..limits import check_priority, counted, with_control
 from ..models import Parameters
-from ..queue import Queue, Task
+from ..queue import Target, Task
 from ..serializer import Serializer
 from ..values import pack, untagged
 
@@ -84,6 +84,7 @@ def _content(
     task: Task | None,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    context: dict[str, Any] | None,
 ) -> bytes:
     """The job's bytes.
 
@@ -105,8 +106,8 @@ def _content(
         except TypeError as exc:
             raise TypeError(f"{name}: {exc}") from None
     job: dict[str, Any] = {"t": None, "f": name, "a": args, "k": kwargs}
-    job["et"] = timestamp_ms()
-    if context := current_context():
+    job["et"] = time.time_ns() // 1_000_000
+    if context:
         job["c"] = context
     if serializer.format == "json":
         job["a"] = [
@@ -185,61 +186,57 @@ def _milliseconds(name: str, value: float | timedelta) -> int:
 
 
 def prepare(
-    queue: Queue,
-    name: str,
-    task: Task | None,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    job_id: str | None = None,
-    replace: bool = False,
-    defer_by: float | timedelta | None = None,
-    defer_until: datetime | None = None,
-    expires: float | timedelta | None = None,
-    priority: int | None = None,
-    limits: Iterable[Limit] | None = (),
+    target: Target,
+    context: dict[str, Any] | None,
+    /,
+    *args: Any,
+    _job_id: str | None = None,
+    _replace: bool = False,
+    _defer_by: float | timedelta | None = None,
+    _defer_until: datetime | None = None,
+    _expires: float | timedelta | None = None,
+    _priority: int | None = None,
+    **kwargs: Any,
 ) -> Call:
-    """Check a call of enqueue, and write its job down.
+    """Check a call of enqueue, and write its job down; to be sent.
 
     Args:
-        limits: Of the queue. With None, not even the task's own hold, nor priorities.
+        target: Where it goes.
+        context: What the job takes along besides its arguments.
         others: As enqueue.
 
     Raises:
         TypeError, ValueError: As enqueue says.
     """
-    if defer_by is not None and defer_until is not None:
+    if _defer_by is not None and _defer_until is not None:
         raise ValueError("use either _defer_by or _defer_until, not both")
-    if replace and job_id is None:
+    if _replace and _job_id is None:
         raise ValueError("_replace goes with a _job_id")
-    if job_id is not None and (not isinstance(job_id, str) or not job_id):
-        raise TypeError(f"_job_id must be a non-empty string, not {job_id!r}")
-    if priority is not None:
-        check_priority(priority)
+    if _job_id is not None and (not isinstance(_job_id, str) or not _job_id):
+        raise TypeError(f"_job_id must be a non-empty string, not {_job_id!r}")
+    if _priority is not None:
+        check_priority(_priority)
     delay = due = 0
-    if defer_by is not None:
-        delay = _milliseconds("_defer_by", defer_by)
-    elif defer_until is not None:
-        if defer_until.tzinfo is None:
-            defer_until = defer_until.replace(tzinfo=UTC)
-        due = to_unix_ms(defer_until)
-        delay = max(0, due - timestamp_ms())
-    expires_ms = delay + EXPIRES_MS
-    if expires is not None:
-        expires_ms = _milliseconds("_expires", expires)
-        if expires_ms <= delay:
-            raise ValueError(f"it expires after {expires!r} s, before it is due")
-    content = _content(queue.serializer, name, task, args, kwargs)
+    if _defer_by is not None:
+        delay = _milliseconds("_defer_by", _defer_by)
+    elif _defer_until is not None:
+        if _defer_until.tzinfo is None:
+            _defer_until = _defer_until.replace(tzinfo=UTC)
+        due = to_unix_ms(_defer_until)
+        delay = max(0, due - time.time_ns() // 1_000_000)
+    expires = delay + EXPIRES_MS
+    if _expires is not None:
+        expires = _milliseconds("_expires", _expires)
+        if expires <= delay:
+            raise ValueError(f"it expires after {_expires!r} s, before it is due")
+    queue, name, task, limits = target
+    content = _content(queue.serializer, name, task, args, kwargs, context)
     if limits is not None:
         counts = counted(task, name, queue.name, limits, args, kwargs)
-        if priority is None:
-            priority = getattr(task, "priority", 0)
-        content = with_control(content, counts, priority)
-    return Call(
-        job_id=with_tag_of(queue.name, job_id or token_hex(16)).encode(),
-        own_id="" if job_id is None else "replace" if replace else "own",
-        delay=delay,
-        due=due,
-        expires=expires_ms,
-        content=content,
-    )
+        if _priority is None:
+            _priority = getattr(task, "priority", 0)
+        content = with_control(content, counts, _priority)
+    # As secrets.token_hex, in a third of the time.
+    job_id = with_tag_of(queue.name, _job_id or os.urandom(16).hex()).encode()
+    own_id = "" if _job_id is None else "replace" if _replace else "own"
+    return Call(job_id, own_id, delay, due, expires, content)

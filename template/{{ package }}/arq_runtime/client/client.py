@@ -113,11 +113,11 @@ class Client:
                 redis.exceptions.ConnectionError.
             redis.exceptions.RedisError: Redis refuses, being out of memory, say.
         """
-        queue = self.queues.to_send(function, _queue_name)
-        with enqueue_span(function, queue.name):
-            call = self.prepare(
-                queue,
-                function,
+        target = self.queues.target(function, _queue_name)
+        with enqueue_span(target.name, target.queue.name) as context:
+            call = prepare(
+                target,
+                context,
                 *args,
                 _job_id=_job_id,
                 _replace=_replace,
@@ -127,7 +127,7 @@ class Client:
                 _priority=_priority,
                 **kwargs,
             )
-            return (await self.send(queue, [call]))[0]
+            return (await self.send(target.queue, [call]))[0]
 
     @overload
     def job(  # type: ignore[overload-overlap]
@@ -196,45 +196,10 @@ class Client:
             As enqueue. Nothing is queued when a call is at fault. When Redis fails, the
             first ones may have been queued.
         """
-        queue = self.queues.to_send(function, _queue_name)
-        with enqueue_span(function, queue.name):
-            prepared = [self.prepare(queue, function, **one) for one in calls]
-            return await self.send(queue, prepared)
-
-    def prepare(
-        self,
-        queue: Queue,
-        function: str | Task,
-        /,
-        *args: Any,
-        _job_id: str | None = None,
-        _replace: bool = False,
-        _defer_by: float | timedelta | None = None,
-        _defer_until: datetime | None = None,
-        _expires: float | timedelta | None = None,
-        _priority: int | None = None,
-        **kwargs: Any,
-    ) -> Call:
-        """Check a call, and write its job down; to be sent.
-
-        Raises:
-            TypeError, ValueError: As enqueue.
-        """
-        name, task = self.queues.find(queue, function)
-        return prepare(
-            queue,
-            name,
-            task,
-            args,
-            kwargs,
-            job_id=_job_id,
-            replace=_replace,
-            defer_by=_defer_by,
-            defer_until=_defer_until,
-            expires=_expires,
-            priority=_priority,
-            limits=queue.limits() if self.queues.has_limits else None,
-        )
+        target = self.queues.target(function, _queue_name)
+        with enqueue_span(target.name, target.queue.name) as context:
+            prepared = [prepare(target, context, **one) for one in calls]
+            return await self.send(target.queue, prepared)
 
     async def send(self, queue: Queue, calls: Sequence[Call]) -> list[Job[Any] | None]:
         """Put prepared jobs on their queue; None for one whose id is taken.

@@ -11,7 +11,7 @@ from sqlalchemy.util import await_only
 
 from ..context import enqueue_span
 from ..queue import Queue, Task
-from .calls import Call
+from .calls import Call, prepare
 from .client import Client
 
 
@@ -65,12 +65,12 @@ class AfterCommit:
         Raises:
             TypeError, ValueError: As enqueue.
         """
-        queue = self._client.queues.to_send(function, _queue_name)
-        with enqueue_span(function, queue.name):
-            call = self._client.prepare(queue, function, *args, **kwargs)
+        target = self._client.queues.target(function, _queue_name)
+        with enqueue_span(target.name, target.queue.name) as context:
+            call = prepare(target, context, *args, **kwargs)
         if isinstance(session, async_scoped_session):
             session = session()
-        self._wait(session.sync_session, queue, call)
+        self._wait(session.sync_session, target.queue, call)
         return call.job_id.decode()
 
     def _wait(self, session: Session, queue: Queue, call: Call) -> None:

@@ -19,7 +19,7 @@ from ..context import enqueue_span
 from ..keys import OUTBOX, WAKE
 from ..queue import Task
 from ..server import ATTEMPT_S
-from .calls import Call
+from .calls import Call, prepare
 from .client import Client
 
 #: Jobs that are moved in one transaction, and in one call of `move`.
@@ -101,11 +101,11 @@ class Outbox:
             TypeError, ValueError: As enqueue.
             sqlalchemy.exc.SQLAlchemyError: The row cannot be written.
         """
-        queue = self._client.queues.to_send(function, _queue_name)
-        with enqueue_span(function, queue.name):
-            call = self._client.prepare(
-                queue,
-                function,
+        target = self._client.queues.target(function, _queue_name)
+        with enqueue_span(target.name, target.queue.name) as context:
+            call = prepare(
+                target,
+                context,
                 *args,
                 _job_id=_job_id,
                 _replace=_replace,
@@ -117,7 +117,7 @@ class Outbox:
             )
             now, job_id = timestamp_ms(), call.job_id.decode()
             row = {
-                "queue": queue.name,
+                "queue": target.queue.name,
                 "job_id": job_id,
                 "own_id": call.own_id or "own",  # it may be moved twice
                 "due": call.due or (now + call.delay if call.delay else 0),

@@ -379,6 +379,7 @@ def drain(
         deadline = time.monotonic() + 1.5
         while server.count() < jobs and time.monotonic() < deadline:
             time.sleep(0.01)
+        end = time.monotonic()  # some run jobs in bursts, and are at rest by then
         cpu = sum(map(cpu_seconds, workers)) - cpu_before
         cpu_each = cpu * 1e6 / (server.count() - first)
     records = server.records()
@@ -387,9 +388,12 @@ def drain(
         begun.setdefault(record.pid, record.at)
     assert len(begun) == processes, f"{len(begun)} of {processes} workers had jobs"
     start = max(begun.values()) + 0.2
-    counted = [record.at for record in records if record.at > start]
+    if len(records) == jobs:
+        end = max(record.at for record in records)
+    assert start < end, "all ran in the first 0.2 s"
+    counted = [record.at for record in records if start < record.at <= end]
     assert counted, "no job ran after the first 0.2 s"
-    values = {name: len(counted) / (max(counted) - start)}
+    values = {name: len(counted) / (end - start)}
     return {**values, cpu_name: cpu_each} if cpu_name else values
 
 

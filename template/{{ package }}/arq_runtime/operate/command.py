@@ -7,7 +7,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, get_args
 
@@ -15,24 +15,9 @@ import click
 
 from . import shown
 from .history import Span
-from .info import ALL, ErrorGroup, Found, QueueStats, State, Which, shown_id
+from .info import ALL, Found, QueueStats, State, Which, shown_id
 from .jobs import Operations
-from .project import (
-    Abort,
-    Bulk,
-    Project,
-    age,
-    bulk_options,
-    error_option,
-    fail,
-    finish,
-    json_option,
-    queue_option,
-    search_option,
-    since_option,
-    task_option,
-    who,
-)
+from .project import MANY, Abort, Project, age, fail, options, who
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,20 +33,16 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--queue", help="Name of a queue; all queues without it.")
 @click.option(
     "--history", "with_history", is_flag=True, help="Show the last 8 hours, too."
 )
-@json_option
-@click.pass_obj
-def stats(
-    project: Project, queue: str | None, with_history: bool, as_json: bool
-) -> None:
-    """Count the jobs, and show the workers and cron jobs."""
+@options()
+def stats(project: Project, with_history: bool) -> None:
+    """Count the jobs of all queues; show workers and cron jobs."""
     operations, step = project.operations, 10
 
     async def work() -> list[tuple[QueueStats, list[Span]]]:
-        names = [queue] if queue else await operations.list_queues()
+        names = [project.queue] if project.queue else await operations.list_queues()
         return [
             (
                 await operations.queue_stats(name),
@@ -70,8 +51,8 @@ def stats(
             for name in names
         ]
 
-    found = project.run(work, queue)
-    if as_json:
+    found = project.run(work)
+    if project.as_json:
         return shown.print_json(
             [
                 vars(one) | ({"history": spans} if with_history else {})
@@ -86,10 +67,6 @@ def stats(
 
 @command.command("list")
 @click.argument("state", type=click.Choice([*get_args(State), "all"]), default="all")
-@task_option
-@search_option
-@error_option
-@since_option
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -97,31 +74,11 @@ def stats(
     show_default=True,
     help="At most so many jobs.",
 )
-@click.option(
-    "--offset",
-    type=click.IntRange(min=0),
-    default=0,
-    help="Leave out the first so many.",
-)
 @click.option("--start", default="", help="Go on where an earlier look has ended.")
-@queue_option
-@json_option
-@click.pass_obj
-def list_command(
-    project: Project,
-    /,
-    state: Any,
-    task: str,
-    search: str,
-    error: str,
-    since: datetime | None,
-    queue: str | None,
-    as_json: bool,
-    **options: Any,
-) -> None:
+@options("task", "text", "error", "since")
+def list_command(project: Project, state: Any, which: Which, **place: Any) -> None:
     """List the jobs in a state, or those in all states."""
-    which = Which(task=task, text=search, error=error, since=since)
-    if error and state != "failed":
+    if which.error and state != "failed":
         raise click.UsageError("--error is for failed jobs: list failed --error ...")
 
     async def work() -> Found:
@@ -129,15 +86,15 @@ def list_command(
             return await project.operations.find_jobs(
                 None if state == "all" else state,
                 which=which,
-                brief=not as_json,
-                queue=queue,
-                **options,
+                brief=not project.as_json,
+                queue=project.queue,
+                **place,
             )
         except ValueError as exc:
             raise click.UsageError(str(exc)) from None
 
-    found: Found = project.run(work, queue, task)
-    if as_json:
+    found: Found = project.run(work, which.task)
+    if project.as_json:
         shown.print_json(found.jobs)
     else:
         for job in found.jobs:
@@ -146,30 +103,25 @@ def list_command(
 
 
 @command.command()
-@task_option
-@queue_option
-@json_option
-@click.pass_obj
-def errors(project: Project, task: str, queue: str | None, as_json: bool) -> None:
+@options("task")
+def errors(project: Project, which: Which) -> None:
     """Count the failed jobs by task and kind of error."""
-    work = partial(project.operations.error_groups, Which(task=task), queue=queue)
-    groups: list[ErrorGroup] = project.run(work, queue, task)
-    if as_json:
+    look = project.operations.error_groups
+    groups = project.run(partial(look, which, queue=project.queue), which.task)
+    if project.as_json:
         return shown.print_json(groups)
     shown.print_groups(groups)
 
 
 @command.command()
 @click.argument("job_id")
-@queue_option
-@json_option
-@click.pass_obj
-def show(project: Project, job_id: str, queue: str | None, as_json: bool) -> None:
+@options()
+def show(project: Project, job_id: str) -> None:
     """Show all that is known of a job."""
-    job = project.run(partial(project.operations.get_job, job_id, queue=queue), queue)
+    job = project.run(partial(project.operations.get_job, job_id, queue=project.queue))
     if job is None:
         fail(f"There is no job {job_id}.", 1)
-    if as_json:
+    if project.as_json:
         return shown.print_json(job)
     shown.print_details(job)
 
@@ -189,38 +141,29 @@ def add_failed_command(
     @command.command(name, help=help)
     @click.argument("job_ids", nargs=-1)
     @click.option("--all", "is_all", is_flag=True, help="All failed jobs.")
-    @error_option
-    @since_option
-    @bulk_options
-    @click.pass_obj
+    @options("task", "text", "error", "since", *MANY)
     def act(
         project: Project,
-        /,
         job_ids: tuple[str, ...],
         is_all: bool,
-        task: str,
-        search: str,
-        error: str,
-        since: datetime | None,
-        queue: str | None,
-        as_json: bool,
+        which: Which,
         **asked: Any,
     ) -> None:
-        which = Which(task=task, text=search, error=error, since=since)
         if bool(job_ids) == (is_all or which != ALL):
             raise click.UsageError(
                 "Name jobs; or --all of them, those of a --task, with an --error, ..."
             )
         operations, by = project.operations, who()
         if job_ids:
-            action = partial(one, operations, by=by)
-            return project.act(verb, action, job_ids, queue, as_json)
+            project.act(verb, partial(one, operations, by=by), job_ids)
         project.act_on_all(
             verb,
-            name.capitalize(),
             ("failed",),
-            partial(all_of_them, operations, queue=queue, by=by),
-            Bulk(which, queue, as_json=as_json, age=timedelta(0), **asked),
+            partial(all_of_them, operations, queue=project.queue, by=by),
+            which,
+            question="" if name == "retry" else name.capitalize(),
+            age=timedelta(0),
+            **asked,
         )
 
 
@@ -243,85 +186,57 @@ add_failed_command(
 @command.command()
 @click.argument("job_ids", nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="All that are kept.")
-@queue_option
-@json_option
-@click.pass_obj
-def undiscard(
-    project: Project,
-    job_ids: tuple[str, ...],
-    is_all: bool,
-    queue: str | None,
-    as_json: bool,
-) -> None:
+@options()
+def undiscard(project: Project, job_ids: tuple[str, ...], is_all: bool) -> None:
     """Bring jobs back that were discarded within the last hour."""
     if bool(job_ids) == is_all:
         raise click.UsageError("Name jobs, or --all of them.")
-    operations, by = project.operations, who()
+    verb, operations, by = "brought back", project.operations, who()
     if job_ids:
-        action = partial(operations.undiscard_job, by=by)
-        return project.act("brought back", action, job_ids, queue, as_json)
-    work = partial(operations.undiscard_jobs, queue=queue, by=by)
-    finish("brought back", project.run(work, queue), 0, as_json)
+        project.act(verb, partial(operations.undiscard_job, by=by), job_ids)
+    work = partial(operations.undiscard_jobs, queue=project.queue, by=by)
+    project.finish(verb, project.run(work))
 
 
 @command.command()
 @click.option("--all", "is_all", is_flag=True, help="All waiting jobs.")
 @click.option(
-    "--older-than",
-    callback=age,
-    help="Only those due for longer than, say, 1d.",
+    "--older-than", callback=age, help="Only those due for longer than, say, 1d."
 )
-@bulk_options
-@click.pass_obj
+@options("task", "text", *MANY)
 def purge(
     project: Project,
-    /,
     is_all: bool,
     older_than: timedelta | None,
-    task: str,
-    search: str,
-    queue: str | None,
-    as_json: bool,
+    which: Which,
     **asked: Any,
 ) -> None:
     """Delete queued and deferred jobs, for good."""
-    which = Which(task=task, text=search)
     if is_all == (older_than is not None or which != ALL):
         raise click.UsageError(
             "Say --all jobs; or those of a --task, or --older-than, say, 1d."
         )
-    operations = project.operations
 
     def show(done: int, of: int) -> None:
-        if sys.stderr.isatty() and not as_json:
+        if sys.stderr.isatty() and not project.as_json:
             click.echo(f"\r{done:,} of {of:,}", err=True, nl=done >= of)
 
+    action = partial(
+        project.operations.purge, queue=project.queue, by=who(), progress=show
+    )
+    states: tuple[State, ...] = ("queued", "deferred")
     project.act_on_all(
-        "purged",
-        "Purge",
-        ("queued", "deferred"),
-        partial(operations.purge, queue=queue, by=who(), progress=show),
-        Bulk(which, queue, as_json=as_json, age=older_than, **asked),
-        typed=True,
+        "purged", states, action, which, question="Purge", age=older_than, **asked
     )
 
 
 @command.command()
 @click.argument("job_ids", nargs=-1)
-@bulk_options
-@click.pass_obj
+@options("task", "text", *MANY)
 def abort(
-    project: Project,
-    /,
-    job_ids: tuple[str, ...],
-    task: str,
-    search: str,
-    queue: str | None,
-    as_json: bool,
-    **asked: Any,
+    project: Project, job_ids: tuple[str, ...], which: Which, **asked: Any
 ) -> None:
     """Cancel jobs that wait or run."""
-    which = Which(task=task, text=search)
     if bool(job_ids) == (which != ALL):
         raise click.UsageError("Name jobs, or those of a --task or with a --search.")
 
@@ -329,57 +244,55 @@ def abort(
         return await project.abort_job(job_id, queue)
 
     if job_ids:
-        return project.act("aborted", action, job_ids, queue, as_json)
+        project.act("aborted", action, job_ids)
 
     states: tuple[State, ...] = ("in_progress", "queued", "deferred")
 
     async def work(which: Which) -> int:
+        queue = project.queue
         ids = await project.operations.job_ids(states, which, queue=queue)
         done = 0
         for start in range(0, len(ids), 20):
-            aborts = [
-                action(shown_id(job_id), queue=queue)
-                for job_id in ids[start : start + 20]
-            ]
-            done += sum(await asyncio.gather(*aborts))
+            some = map(shown_id, ids[start : start + 20])
+            done += sum(
+                await asyncio.gather(*(action(id_, queue=queue) for id_ in some))
+            )
         return done
 
-    bulk = Bulk(which, queue, as_json=as_json, **asked)
-    project.act_on_all("aborted", "Abort", states, work, bulk)
+    project.act_on_all("aborted", states, work, which, question="Abort", **asked)
 
 
 @command.command("run-now")
 @click.argument("job_ids", nargs=-1, required=True)
-@queue_option
-@json_option
-@click.pass_obj
-def run_now(
-    project: Project, job_ids: tuple[str, ...], queue: str | None, as_json: bool
-) -> None:
+@options()
+def run_now(project: Project, job_ids: tuple[str, ...]) -> None:
     """Run deferred jobs without more delay."""
-    action = partial(project.operations.run_now, by=who())
-    project.act("hurried", action, job_ids, queue, as_json)
+    project.act("hurried", partial(project.operations.run_now, by=who()), job_ids)
 
 
-def set_paused(
-    project: Project, queue: str | None, as_json: bool, *, is_paused: bool
-) -> None:
+def _set_paused(project: Project, is_paused: bool) -> None:
     """Pause the queue or go on with it, and say how it is now."""
     operations = project.operations
     act = operations.pause_queue if is_paused else operations.resume_queue
-    project.run(partial(act, queue, by=who()), queue)
-    name = queue or operations.default_queue
-    if as_json:
+    project.run(partial(act, project.queue, by=who()))
+    name = project.queue or operations.default_queue
+    if project.as_json:
         return shown.print_json({"queue": name, "paused": is_paused})
     click.echo(f"{shown.plain(name)} {'is paused' if is_paused else 'goes on'}")
 
 
-for name, is_paused, help in (
-    ("pause", True, "Begin no more jobs; those that run finish."),
-    ("resume", False, "Go on with a paused queue."),
-):
-    act = click.pass_obj(partial(set_paused, is_paused=is_paused))
-    command.command(name, help=help)(queue_option(json_option(act)))
+@command.command()
+@options()
+def pause(project: Project) -> None:
+    """Begin no more jobs; those that run finish."""
+    _set_paused(project, True)
+
+
+@command.command()
+@options()
+def resume(project: Project) -> None:
+    """Go on with a paused queue."""
+    _set_paused(project, False)
 
 
 def main(operations: Operations, abort_job: Abort, prog_name: str) -> None:

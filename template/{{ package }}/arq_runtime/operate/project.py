@@ -5,10 +5,10 @@ import getpass
 import re
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
-from functools import partial
+from functools import partial, wraps
 from typing import Any, NoReturn
 
 import click
@@ -24,17 +24,14 @@ Abort = Callable[[str, str | None], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class Project:
-    """What the command works on."""
+    """What the command works on, and two options that all commands have."""
 
     operations: Operations
     abort_job: Abort
+    queue: str | None = None
+    as_json: bool = False
 
-    def run(
-        self,
-        work: Callable[[], Coroutine[Any, Any, Any]],
-        queue: str | None = None,
-        task: str | None = None,
-    ) -> Any:
+    def run(self, work: Callable[[], Coroutine[Any, Any, Any]], task: str = "") -> Any:
         """Run it to its end; exit with 3 when Redis cannot be used.
 
         Exits with 1 when there is no such queue or task.
@@ -45,8 +42,8 @@ class Project:
 
         async def to_its_end() -> Any:
             try:
-                await self.operations.check_queue(queue)
-                await self.operations.check_task(task, queue)
+                await self.operations.check_queue(self.queue)
+                await self.operations.check_task(task, self.queue)
                 return await work()
             finally:
                 await self.operations.close()
@@ -61,22 +58,17 @@ class Project:
             fail(trouble(exc), 3)
 
     def act(
-        self,
-        verb: str,
-        action: Callable[..., Awaitable[bool]],
-        job_ids: tuple[str, ...],
-        queue: str | None,
-        as_json: bool,
-    ) -> None:
+        self, verb: str, action: Callable[..., Awaitable[bool]], job_ids: Sequence[str]
+    ) -> NoReturn:
         """Act on each job, say on which it is not possible, and exit."""
 
         async def work() -> int:
             done = 0
             for job_id in job_ids:
-                if await action(job_id, queue=queue):
+                if await action(job_id, queue=self.queue):
                     done += 1
                 else:
-                    job = await self.operations.get_job(job_id, queue=queue)
+                    job = await self.operations.get_job(job_id, queue=self.queue)
                     state = job.state.replace("_", " ") if job else "not known"
                     left = "left alone"
                     if verb == "aborted" and job and job.state == "in_progress":
@@ -85,57 +77,67 @@ class Project:
                     click.secho(text, fg="red", err=True)
             return done
 
-        finish(verb, self.run(work, queue), len(job_ids), as_json)
+        self.finish(verb, self.run(work), len(job_ids))
 
     def act_on_all(
         self,
         verb: str,
-        question: str,
         states: tuple[State, ...],
         action: Callable[..., Coroutine[Any, Any, int]],
-        bulk: "Bulk",
+        which: Which,
         *,
-        typed: bool = False,
-    ) -> None:
-        """Ask, act on all that fit by then, and exit."""
+        question: str = "",
+        dry_run: bool,
+        yes: bool,
+        age: timedelta | None = None,
+    ) -> NoReturn:
+        """Ask, act on all that fit by then, and exit.
+
+        Args:
+            verb: What is done, as it is said then.
+            states: In which the jobs are.
+            action: What does it.
+            which: What they must be.
+            question: What is asked first, with their number; empty for nothing.
+            dry_run: Only count them.
+            yes: Do not ask.
+            age: How long ago they have failed or are due, at least.
+        """
 
         async def find() -> tuple[int, Which]:
-            which = bulk.which
-            if bulk.age is not None:
-                until = await self.operations.time(bulk.queue) - bulk.age
-                which = replace(which, until=until)
-            count = self.operations.count_jobs
-            return await count(states, which, queue=bulk.queue), which
+            until = which.until
+            if age is not None:
+                until = await self.operations.time(self.queue) - age
+            asked = replace(which, until=until)
+            ids = await self.operations.job_ids(states, asked, queue=self.queue)
+            return len(ids), asked
 
-        number, which = self.run(find, bulk.queue, bulk.which.task)
-        if bulk.dry_run:
-            return finish(f"would have {verb}", number, 0, bulk.as_json)
-        jobs = "job" if number == 1 else "jobs"
-        if question != "Retry":
-            asked = f"{question} {number} {jobs}{bulk.said}?"
-            confirm(asked, number, bulk.yes, typed=typed)
-        finish(verb, self.run(partial(action, which=which)), 0, bulk.as_json)
+        number, asked = self.run(find, which.task)
+        if dry_run:
+            self.finish(f"would have {verb}", number)
+        if question and number and not yes:
+            confirm(f"{question} {_jobs(number)}{_said(which)}?", number, verb)
+        self.finish(verb, self.run(partial(action, which=asked)))
+
+    def finish(self, verb: str, count: int, wanted: int = 0) -> NoReturn:
+        """Say what was done; exit with 1 when it was not all."""
+        if self.as_json:
+            print_json({verb: count})
+        else:
+            click.echo(f"{verb} {_jobs(count)}")
+        sys.exit(0 if count >= wanted else 1)
 
 
-@dataclass(frozen=True)
-class Bulk:
-    """What is said of an action on many jobs."""
+def _jobs(number: int) -> str:
+    return f"{number} {'job' if number == 1 else 'jobs'}"
 
-    which: Which
-    queue: str | None
-    dry_run: bool
-    yes: bool
-    as_json: bool
-    age: timedelta | None = None
-    """How long ago they have failed or are due, at least."""
 
-    @property
-    def said(self) -> str:
-        """Which jobs, in words."""
-        said = f" of {self.which.task}" if self.which.task else ""
-        said += f" with {self.which.text!r}" if self.which.text else ""
-        said += f" with the error {self.which.error!r}" if self.which.error else ""
-        return plain(said)
+def _said(which: Which) -> str:
+    """Which jobs, in words."""
+    said = f" of {which.task}" if which.task else ""
+    said += f" with {which.text!r}" if which.text else ""
+    said += f" with the error {which.error!r}" if which.error else ""
+    return plain(said)
 
 
 def fail(text: str, code: int) -> NoReturn:
@@ -144,13 +146,19 @@ def fail(text: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def finish(verb: str, count: int, wanted: int, as_json: bool) -> None:
-    """Say what was done; exit with 1 when it was not all."""
-    if as_json:
-        print_json({verb: count})
-    else:
-        click.echo(f"{verb} {count} {'job' if count == 1 else 'jobs'}")
-    sys.exit(0 if count >= wanted else 1)
+def confirm(question: str, number: int, verb: str) -> None:
+    """Go on only where that is wanted; what cannot be undone wants the number.
+
+    Raises:
+        click.UsageError: There is nobody to ask.
+        click.Abort: It is not wanted.
+    """
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Say --yes.")
+    if verb != "purged":
+        click.confirm(question, abort=True, err=True)
+    elif click.prompt(f"{question} Type the number", err=True) != str(number):
+        raise click.Abort()
 
 
 def who() -> str:
@@ -203,56 +211,46 @@ def since(ctx: Any, param: Any, value: str | None) -> datetime | None:
         raise click.BadParameter(text) from None
 
 
-def confirm(question: str, count: int, yes: bool, *, typed: bool = False) -> None:
-    """Go on only where that is wanted.
+_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "task": click.option(
+        "--task", default="", help="Only jobs of the task with this name."
+    ),
+    "text": click.option(
+        "--search",
+        "text",
+        default="",
+        help="Only jobs with this text: in id, task, arguments or error.",
+    ),
+    "error": click.option(
+        "--error", default="", help="Only jobs with this text in their error."
+    ),
+    "since": click.option(
+        "--since", callback=since, help="Only those that failed since, say, 02:00."
+    ),
+    "yes": click.option("--yes", is_flag=True, help="Do not ask."),
+    "dry_run": click.option("--dry-run", is_flag=True, help="Only count them."),
+    "as_json": click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    "queue": click.option("--queue", help="Name of a queue; else the default one."),
+}
+MANY = ("yes", "dry_run")
 
-    Args:
-        question: What is asked on a terminal, unless `yes`.
-        count: How many jobs it is about; to be typed, if `typed`.
 
-    Raises:
-        click.UsageError: There is nobody to ask.
-        click.Abort: It is not wanted.
+def options(*names: str) -> Callable[[Callable[..., None]], Any]:
+    """Add these options, and --queue and --json, which are in the project then.
+
+    Those that say which jobs are meant are a Which.
     """
-    if yes or count == 0:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"{question} Say --yes.")
-    if not typed:
-        click.confirm(question, abort=True, err=True)
-    elif click.prompt(f"{question} Type the number", err=True) != str(count):
-        raise click.Abort()
 
+    def add(act: Callable[..., None]) -> Any:
+        @wraps(act)
+        def run(project: Project, queue: str, as_json: bool, **given: Any) -> None:
+            fields = {name: given.pop(name) for name in names if name not in MANY}
+            which = {"which": Which(**fields)} if fields else {}
+            act(replace(project, queue=queue, as_json=as_json), **which, **given)
 
-queue_option = click.option("--queue", help="Name of a queue; else the default one.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-task_option = click.option(
-    "--task", default="", help="Only jobs of the task with this name."
-)
-search_option = click.option(
-    "--search",
-    default="",
-    help="Only jobs with this text: in id, task, arguments or error.",
-)
-error_option = click.option(
-    "--error", default="", help="Only jobs with this text in their error."
-)
-since_option = click.option(
-    "--since",
-    callback=since,
-    help="Only those that failed since, say, 02:00.",
-)
+        command: Any = click.pass_obj(run)
+        for name in (*reversed(names), "as_json", "queue"):
+            command = _OPTIONS[name](command)
+        return command
 
-
-def bulk_options(command: Any) -> Any:
-    """The options of what acts on many jobs."""
-    for option in (
-        click.option("--dry-run", is_flag=True, help="Only count them."),
-        click.option("--yes", is_flag=True, help="Do not ask."),
-        json_option,
-        queue_option,
-        search_option,
-        task_option,
-    ):
-        command = option(command)
-    return command
+    return add

@@ -1,6 +1,7 @@
 """What is wrong with worker settings, said when their class is defined."""
 
 import math
+from collections.abc import Iterable
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
@@ -9,22 +10,22 @@ from arq.cron import CronJob
 
 from ..limits import Limit
 
-#: Seconds, or a timedelta: which, and whether "for ever" makes sense.
-_TIMES = {
-    "job_timeout": True,
-    "retry_delay": False,
-    "lease": False,
-    "job_completion_wait": False,
-    "keep_result": True,
-    "keep_failed": False,
-    "health_check_interval": False,
-    "poll_delay": False,
-    "catch_up": False,
-}
-_COUNTS = (
-    *("max_jobs", "max_tries", "queue_read_limit"),
-    *("processes", "max_jobs_per_process"),
+_INFINITE_TIMES = ("job_timeout", "keep_result")
+_TIMES = (
+    *("retry_delay", "lease", "job_completion_wait", "keep_failed"),
+    *("health_check_interval", "poll_delay", "catch_up", *_INFINITE_TIMES),
 )
+_COUNT = (int,), 1, math.inf, "a whole number of 1 or more"
+#: Which types they may have, the least and the most, and that in words.
+_NUMBERS = {
+    "max_jobs": _COUNT,
+    "max_tries": _COUNT,
+    "queue_read_limit": _COUNT,
+    "processes": _COUNT,
+    "max_jobs_per_process": _COUNT,
+    "history": ((int, float), 0, 8, "a number of hours from 0 to 8"),
+    "keep_logs": ((int,), 0, 100, "a number of lines from 0 to 100"),
+}
 
 
 def check_settings(cls: type, known: set[str]) -> None:
@@ -41,48 +42,33 @@ def check_settings(cls: type, known: set[str]) -> None:
                 f"{cls.__name__}.{name} is no setting of a worker; did you mean "
                 f"{close[0]!r}?"
             )
-    for name, may_be_infinite in _TIMES.items():
+    for name in _TIMES:
         value = getattr(cls, name, None)
         if value is not None:
-            _check_time(f"{cls.__name__}.{name}", value, may_be_infinite)
-    for name in _COUNTS:
+            _check_time(f"{cls.__name__}.{name}", value, name in _INFINITE_TIMES)
+    for name, (types, least, most, said) in _NUMBERS.items():
         value = getattr(cls, name, None)
-        if value is not None and (type(value) is not int or value < 1):
-            raise ValueError(
-                f"{cls.__name__}.{name} must be a whole number of 1 or more, not "
-                f"{value!r}"
-            )
-    hours = getattr(cls, "history", 8)
-    if type(hours) not in (int, float) or not 0 <= hours <= 8:
-        raise ValueError(
-            f"{cls.__name__}.history must be a number of hours from 0 to 8, not "
-            f"{hours!r}"
-        )
-    lines = getattr(cls, "keep_logs", 0)
-    if type(lines) is not int or not 0 <= lines <= 100:
-        raise ValueError(
-            f"{cls.__name__}.keep_logs must be a number of lines from 0 to 100, not "
-            f"{lines!r}"
-        )
+        if value is None or (type(value) in types and least <= value <= most):
+            continue
+        raise ValueError(f"{cls.__name__}.{name} must be {said}, not {value!r}")
     both = {"job_serializer", "job_deserializer"} & vars(cls).keys()
     if len(both) == 1:
         raise TypeError(
             f"{cls.__name__} sets only {both.pop()}: job_serializer and "
             "job_deserializer go together"
         )
-    limits = getattr(cls, "limits", ())
-    for one in limits if isinstance(limits, list | tuple) else [limits]:
-        if not isinstance(one, Limit):
-            raise TypeError(
-                f"{cls.__name__}.limits has {one!r}, which must be limit(...)"
-            )
-    if isinstance(limits, Limit):
-        raise TypeError(f"{cls.__name__}.limits is a list, as in [limit(...)]")
-    for job in getattr(cls, "cron_jobs", None) or ():
-        if not isinstance(job, CronJob):
-            raise TypeError(
-                f"{cls.__name__}.cron_jobs has {job!r}, which must be cron(...)"
-            )
+    for name, kind, call in (
+        ("limits", Limit, "limit"),
+        ("cron_jobs", CronJob, "cron"),
+    ):
+        found = getattr(cls, name, None) or ()
+        if isinstance(found, kind):
+            raise TypeError(f"{cls.__name__}.{name} is a list, as in [{call}(...)]")
+        for one in found if isinstance(found, Iterable) else [found]:
+            if not isinstance(one, kind):
+                raise TypeError(
+                    f"{cls.__name__}.{name} has {one!r}, which must be {call}(...)"
+                )
 
 
 def _check_time(name: str, value: Any, may_be_infinite: bool) -> None:

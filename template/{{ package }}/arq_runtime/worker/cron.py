@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from uuid import uuid4
@@ -37,40 +37,30 @@ def check(job: CronJob) -> None:
     Raises:
         TypeError, ValueError: A value cannot be; names it and the cron job.
     """
+    values = {name: _values(getattr(job, name)) for name in _RANGES}
     for name, (first, last) in _RANGES.items():
-        value = getattr(job, name)
-        values = value if isinstance(value, set | frozenset | list | tuple) else [value]
-        for one in values:
-            if one is None or (name == "weekday" and one in _WEEKDAYS):
+        said = f"cron job {job.name!r}: {name}={getattr(job, name)!r}"
+        if not values[name] and getattr(job, name) is not None:
+            raise ValueError(f"{said} is never")
+        for one in values[name]:
+            if name == "weekday" and one in _WEEKDAYS:
                 continue
             if isinstance(one, bool) or not isinstance(one, int):
-                raise TypeError(
-                    f"cron job {job.name!r}: {name}={value!r} must be an integer or a "
-                    "set of integers"
-                )
+                raise TypeError(f"{said} must be an integer or a set of integers")
             if not first <= one <= last:
-                raise ValueError(
-                    f"cron job {job.name!r}: {name}={value!r} must be from {first} to "
-                    f"{last}"
-                )
-        if not values:
-            raise ValueError(f"cron job {job.name!r}: {name}={value!r} is never")
-    months, days = _set_of(job.month), _set_of(job.day)
+                raise ValueError(f"{said} must be from {first} to {last}")
     longest = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
-    if days and min(days) > max(longest.get(m, 31) for m in months or range(1, 13)):
+    months, days = values["month"] or range(1, 13), values["day"]
+    if days and min(days) > max(longest.get(month, 31) for month in months):
         raise ValueError(
             f"cron job {job.name!r}: month={job.month!r} never has day={job.day!r}"
         )
 
 
-def _set_of(value: Any) -> set[int]:
-    return (
-        set()
-        if value is None
-        else set(value)
-        if not isinstance(value, int)
-        else {value}
-    )
+def _values(value: Any) -> Collection[Any]:
+    if value is None or isinstance(value, set | frozenset | list | tuple):
+        return value or ()
+    return (value,)
 
 
 def next_time(job: CronJob, after: datetime, zone: tzinfo) -> datetime:
@@ -100,16 +90,7 @@ def next_time(job: CronJob, after: datetime, zone: tzinfo) -> datetime:
 
 
 def _next(job: CronJob, after: datetime) -> datetime:
-    due: datetime = next_cron(
-        after,
-        month=job.month,
-        day=job.day,
-        weekday=job.weekday,
-        hour=job.hour,
-        minute=job.minute,
-        second=job.second,
-        microsecond=job.microsecond,
-    )
+    due: datetime = next_cron(after, **{name: getattr(job, name) for name in _RANGES})
     return due
 
 

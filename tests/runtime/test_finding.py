@@ -169,17 +169,17 @@ async def fine_once(ctx: Ctx) -> None: ...
 
 async def test_names_that_are_not_known(app: App) -> None:
     app.settings(*TASKS)
-    await app.operations.check_queue(None)
-    await app.operations.check_queue(QUEUE)
-    await app.operations.check_task("fine", None)
+    await app.operations.check_names(None)
+    await app.operations.check_names(QUEUE)
+    await app.operations.check_names(None, "fine")
     await app.redis.zadd("busy", {"x": 1})
-    await app.operations.check_queue("busy")
+    await app.operations.check_names("busy")
     await keep_failed(app.redis, "x", "gone", 1000)
-    await app.operations.check_task("gone", None)
+    await app.operations.check_names(None, "gone")
     with pytest.raises(UnknownNameError, match=f"did you mean '{QUEUE}'"):
-        await app.operations.check_queue(f"{QUEUE}s")
+        await app.operations.check_names(f"{QUEUE}s")
     with pytest.raises(UnknownNameError, match="did you mean 'fine'"):
-        await app.operations.check_task("fin", None)
+        await app.operations.check_names(None, "fin")
 
 
 async def test_large_arguments_are_left_out_of_lists(app: App) -> None:

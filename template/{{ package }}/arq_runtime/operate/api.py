@@ -47,7 +47,7 @@ class Api:
     log_url: str
 
     def router(self) -> APIRouter:
-        known = [Depends(same_origin), Depends(_has_redis), Depends(self.check_queue)]
+        known = [Depends(same_origin), Depends(_has_redis), Depends(self.check_names)]
         router = APIRouter(dependencies=known)
         looks = self.queues, self.jobs, self.job, self.groups, self.history, self.count
         for look in looks:
@@ -59,8 +59,8 @@ class Api:
         router.add_api_route("/{action}", self.act, **acting)
         return router
 
-    async def check_queue(self, queue: str | None = None) -> None:
-        await self.operations.check_queue(queue)
+    async def check_names(self, queue: str | None = None, task: str = "") -> None:
+        await self.operations.check_names(queue, task)
 
     # --- Looking
 
@@ -96,8 +96,6 @@ class Api:
             )
         except ValueError as exc:
             raise HTTPException(422, str(exc)) from exc
-        if not found.jobs:
-            await self.operations.check_task(which.task, queue)
         rows = [self._texts(job, _ROW) for job in found.jobs]
         content = {**vars(found), "jobs": rows, "size": _PAGE_SIZE}
         return json_answer(request, content)
@@ -113,8 +111,6 @@ class Api:
 
     async def groups(self, request: Request, queue: str, which: _Which) -> Response:
         groups = await self.operations.error_groups(which, queue=queue)
-        if not groups:
-            await self.operations.check_task(which.task, queue)
         return json_answer(request, {"groups": groups[:200], "more": len(groups) > 200})
 
     async def history(self, request: Request, queue: str, task: str = "") -> Response:
@@ -128,10 +124,8 @@ class Api:
         until = await self.operations.time(queue)
         if state != "deferred":
             which = replace(which, until=until)
-        count = await self.operations.count_jobs((state,), which, queue=queue)
-        if not count:
-            await self.operations.check_task(which.task, queue)
-        return json_answer(request, {"count": count, "until": until})
+        ids = await self.operations.job_ids((state,), which, queue=queue)
+        return json_answer(request, {"count": len(ids), "until": until})
 
     # --- Acting
 
@@ -170,7 +164,7 @@ class Api:
         if (action == "purge") == (state == "failed"):
             raise HTTPException(422, f"{action} is not for {state} jobs")
         operations, by, batch = self.operations, name_of(request), token_hex(8)
-        count = await operations.count_jobs((state,), which, queue=queue)
+        count = len(await operations.job_ids((state,), which, queue=queue))
         # of waiting ones, some may have begun meanwhile
         if count > expected or (count < expected and state == "failed"):
             text = f"Nothing was changed: they are {count:,} now, not {expected:,}."

@@ -76,41 +76,33 @@ class Looking:
         known = {queue.name for queue in self._queues.known()}
         return sorted(known | {shown_id(name) for name in found})
 
-    async def check_queue(self, name: str | None) -> None:
-        """Is there such a queue?
+    async def check_names(self, queue: str | None, task: str = "") -> None:
+        """Is there such a queue, and in it such a task?
 
         Raises:
             UnknownNameError: No settings class has it, no worker serves it, and there
-                is no job in it.
+                is no job in it, or of it.
         """
-        if name is None or name == self.default_queue:
-            return
-        known = await self.list_queues()
-        if name in known or name in self._queues.external:
-            return
-        keys = [name, name + FAILED]
-        if not await self._queue(name).server.call(ArqRedis.exists, *keys):
-            raise UnknownNameError(f"There is no queue {name!r}{instead(name, known)}")
-
-    async def check_task(self, task: str | None, queue: str | None) -> None:
-        """Is there such a task?
-
-        Raises:
-            UnknownNameError: No settings class of the queue has it, nor a worker, and
-                there is no job of it.
-        """
+        it = self._queue(queue)
+        if queue is not None and queue != self.default_queue:
+            queues = await self.list_queues()
+            is_known = queue in queues or queue in self._queues.external
+            keys = [queue, queue + FAILED]
+            if not is_known and not await it.server.call(ArqRedis.exists, *keys):
+                text = f"There is no queue {queue!r}{instead(queue, queues)}"
+                raise UnknownNameError(text)
         if not task:
             return
         self._queues.load()
-        it = self._queue(queue)
-        workers = (await self.queue_stats(queue)).workers
-        known = set(it.tasks()) | {name for one in workers for name in one.tasks}
-        if task in known:
-            return
-        if not (
-            await self.find_jobs(which=Which(task=task), limit=1, queue=queue)
-        ).jobs:
-            raise UnknownNameError(f"There is no task {task!r}{instead(task, known)}")
+        tasks = set(it.tasks())
+        if task not in tasks:
+            workers = (await self.queue_stats(queue)).workers
+            tasks |= {name for one in workers for name in one.tasks}
+        if task not in tasks:
+            found = await self.find_jobs(which=Which(task=task), limit=1, queue=queue)
+            if not found.jobs:
+                text = f"There is no task {task!r}{instead(task, tasks)}"
+                raise UnknownNameError(text)
 
     async def queue_stats(self, queue: str | None = None) -> QueueStats:
         """How a queue does: its jobs by state, and the workers that are alive."""
@@ -293,16 +285,6 @@ class Looking:
                     last=ms_to_datetime(int(last)),
                 )
         return sorted(groups.values(), key=lambda group: -group.count)
-
-    async def count_jobs(
-        self,
-        states: Sequence[State],
-        which: Which = ALL,
-        *,
-        queue: str | None = None,
-    ) -> int:
-        """How many jobs in these states fit."""
-        return len(await self.job_ids(states, which, queue=queue))
 
     async def job_ids(
         self,

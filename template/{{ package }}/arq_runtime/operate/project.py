@@ -42,8 +42,7 @@ class Project:
 
         async def to_its_end() -> Any:
             try:
-                await self.operations.check_queue(self.queue)
-                await self.operations.check_task(task, self.queue)
+                await self.operations.check_names(self.queue, task)
                 return await work()
             finally:
                 await self.operations.close()

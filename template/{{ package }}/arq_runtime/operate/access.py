@@ -6,11 +6,10 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from inspect import Parameter, Signature
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 from fastapi.params import Depends as Dependency
 from pydantic import SecretStr
 
@@ -57,30 +56,26 @@ class Passwords:
 
 def of_dependencies(
     dependencies: Sequence[Dependency], readonly: bool | Dependency
-) -> Callable[..., None]:
-    """A dependency that lets in whom all of these let in.
+) -> list[Any]:
+    """Dependencies that let in whom all of these let in.
 
     A text that one of them returns is the visitor's name.
     """
 
-    def visitor(request: Request, **given: Any) -> None:
-        is_reader = given.pop("readonly", readonly)
-        names = [value for value in given.values() if isinstance(value, str)]
-        _note(request, names[0] if names else "", not is_reader)
+    def naming(one: Dependency) -> Callable[..., None]:
+        def name(request: Request, value: Any = one) -> None:
+            if isinstance(value, str) and not hasattr(request.state, "arq_name"):
+                request.state.arq_name = value
 
-    needs: dict[str, Any] = {f"one_{i}": one for i, one in enumerate(dependencies)}
-    if isinstance(readonly, Dependency):
-        needs["readonly"] = readonly
-    visitor.__signature__ = Signature(  # type: ignore[attr-defined]
-        [
-            Parameter("request", Parameter.KEYWORD_ONLY, annotation=Request),
-            *(
-                Parameter(name, Parameter.KEYWORD_ONLY, default=need, annotation=Any)
-                for name, need in needs.items()
-            ),
-        ]
-    )
-    return visitor
+        return name
+
+    is_given = isinstance(readonly, Dependency)
+    asked: Any = readonly if is_given else Depends(lambda: readonly)
+
+    def rights(request: Request, is_reader: Any = asked) -> None:
+        _note(request, getattr(request.state, "arq_name", ""), not is_reader)
+
+    return [*(Depends(naming(one)) for one in dependencies), Depends(rights)]
 
 
 def _note(request: Request, name: str, may_act: bool) -> None:

@@ -3,7 +3,7 @@
 What it does is in jobs.py, how it looks in static/.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -19,11 +19,7 @@ from .jobs import Operations
 from .served import HEADERS, answer
 
 _STATIC = Path(__file__).parent / "static"
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-}
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 
 def jobs_page(
@@ -51,45 +47,31 @@ def jobs_page(
         readonly: With dependencies, whether they may only look; or what says so of
             each visitor, Depends(...).
     """
-    visitor: Callable[..., object] = Passwords(password, reader_password)
+    let_in = [Depends(Passwords(password, reader_password))]
     if dependencies is not None:
-        visitor = of_dependencies(dependencies, readonly)
+        let_in = of_dependencies(dependencies, readonly)
     api = Api(operations, lookup, show_arguments, log_url)
-    router = APIRouter(
-        prefix="/arq", dependencies=[Depends(visitor)], include_in_schema=False
-    )
+    router = APIRouter(prefix="/arq", dependencies=let_in, include_in_schema=False)
     router.include_router(api.router(), prefix="/api")
-    router.add_api_route("", _to_the_page)
-    router.add_api_route("/", _served("page.html"))
-    for path in sorted(_STATIC.iterdir()):
-        if path.suffix in (".js", ".css"):
-            router.add_api_route(f"/{path.name}", _served(path.name))
-    # Without this, a wrong method would be answered before anyone is asked for a
-    # password. No methods are all methods; FastAPI would name the operations after the
-    # first.
-    router.add_api_route("", _nothing, methods=[], operation_id="arq_page_itself")
-    router.add_api_route(
-        "/{path:path}", _nothing, methods=[], operation_id="arq_page_nothing"
-    )
+    # No methods are all methods: a wrong one, too, is first asked for a password.
+    # FastAPI would name the operations after the first.
+    router.add_api_route("", _to_the_page, methods=[], operation_id="arq_page_itself")
+    router.add_api_route("/{name:path}", _file, methods=[], operation_id="arq_page")
     return router
 
 
 @cache
-def _content(name: str) -> bytes:
-    return (_STATIC / name).read_bytes()
+def _files() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in _STATIC.iterdir()}
 
 
-def _served(name: str) -> Callable[[Request], Awaitable[Response]]:
-    async def serve(request: Request) -> Response:
-        return answer(request, _content(name), _TYPES[Path(name).suffix], "no-cache")
-
-    return serve
+async def _file(request: Request, name: str) -> Response:
+    name = name or "page.html"
+    if request.method != "GET" or name not in _files():
+        raise HTTPException(404)
+    return answer(request, _files()[name], _TYPES[Path(name).suffix], "no-cache")
 
 
 async def _to_the_page() -> Response:
     # relative, and so right behind a proxy, too, that takes off a prefix
     return Response(status_code=307, headers={**HEADERS, "Location": "arq/"})
-
-
-async def _nothing() -> Response:
-    raise HTTPException(404)

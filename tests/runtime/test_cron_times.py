@@ -72,6 +72,15 @@ def test_jobs_of_any_hour_take_no_notice_of_the_clocks(name: str) -> None:
         assert gaps == {timedelta(minutes=30)}
 
 
+@pytest.mark.parametrize(("month", "after"), [(12, 1), (12, 7), (7, 1), (7, 8)])
+def test_a_job_of_another_season_is_on_time(month: int, after: int) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    job = cron(task, month=month, day=1, minute=0, second=0, microsecond=0)
+    due = next_time(job, datetime(2026, after, 5, tzinfo=UTC), zone)
+    year = 2026 if after < month else 2027
+    assert due == datetime(year, month, 1, tzinfo=zone)
+
+
 @pytest.mark.parametrize("name", ZONES)
 @pytest.mark.parametrize("hour", [0, 1, 2, 3])
 def test_a_daily_job_runs_once_a_day(name: str, hour: int) -> None:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from uuid import uuid4
@@ -80,10 +81,10 @@ def next_time(job: CronJob, after: datetime, zone: tzinfo) -> datetime:
                 return due
     offset = after.astimezone(zone).utcoffset() or timedelta()
     due = (_next(job, _local(after, zone)) - offset).replace(tzinfo=UTC)
-    change = _change_between(after, due, zone)
-    if change is None:
+    if due.astimezone(zone).utcoffset() == offset:
         return due
     # As many local times again, with the offset that is valid from then on.
+    change = _change_between(after, due, zone)
     start = _local(change, zone)
     offset = change.astimezone(zone).utcoffset() or timedelta()
     return (_next(job, start - timedelta(seconds=1)) - offset).replace(tzinfo=UTC)
@@ -98,57 +99,36 @@ def _local(time: datetime, zone: tzinfo) -> datetime:
     return time.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
-def _change_between(first: datetime, last: datetime, zone: tzinfo) -> datetime | None:
-    """When the clocks of a zone are changed between two times, if they are."""
+def _change_between(first: datetime, last: datetime, zone: tzinfo) -> datetime:
+    """When the clocks of a zone are changed between two times with other offsets."""
     before = first.astimezone(zone).utcoffset()
-    step = timedelta(days=1)
-    here = first
-    while here < last:
-        there = min(here + step, last)
-        if there.astimezone(zone).utcoffset() != before:
-            while there - here > timedelta(seconds=1):
-                middle = here + (there - here) / 2
-                if middle.astimezone(zone).utcoffset() == before:
-                    here = middle
-                else:
-                    there = middle
-            return there.replace(microsecond=0)
-        here = there
-    return None
+    while last - first > timedelta(seconds=1):
+        middle = first + (last - first) / 2
+        if middle.astimezone(zone).utcoffset() == before:
+            first = middle
+        else:
+            last = middle
+    return last.replace(microsecond=0)
 
 
+@dataclass
 class Schedule:
-    """Enqueues the cron jobs of a worker.
+    """Enqueues the cron jobs of a worker."""
 
-    Args:
-        jobs: The cron jobs.
-        queue: The queue's name.
-        zone: Their time zone.
-        keep_ms: Milliseconds after which a run that has not started is dropped.
-        catch_up: Seconds by which a run may be late that no worker was there for.
-        serializer: arq's job_serializer.
-        limits: Of all jobs of the queue.
-    """
-
-    def __init__(
-        self,
-        jobs: Sequence[CronJob],
-        queue: str,
-        zone: tzinfo,
-        keep_ms: int,
-        catch_up: float,
-        serializer: Any,
-        limits: Sequence[Limit] = (),
-    ) -> None:
-        self._jobs = jobs
-        self._queue = queue
-        self._zone = zone
-        self._keep_ms = keep_ms
-        self._catch_up = timedelta(seconds=catch_up)
-        self._serializer = serializer
-        self._limits = limits
-        self._missed: dict[str, datetime] = {}
-        """The last runs that came while the queue was paused."""
+    jobs: Sequence[CronJob]
+    queue: str
+    """Its name."""
+    zone: tzinfo
+    keep_ms: int
+    """Milliseconds after which a run that has not started is dropped."""
+    catch_up_s: float
+    """Seconds by which a run may be late that no worker was there for."""
+    serializer: Any
+    """arq's job_serializer."""
+    limits: Sequence[Limit] = ()
+    """Of all jobs of the queue."""
+    missed: dict[str, datetime] = field(default_factory=dict)
+    """The last runs that came while the queue was paused."""
 
     async def run(
         self,
@@ -174,17 +154,17 @@ class Schedule:
                 skipped.
         """
         count = 0
-        for job in self._jobs:
+        for job in self.jobs:
             if job.next_run is None:
                 job.next_run = await self._first(redis, job, now)
-            missed = None if is_paused else self._missed.pop(job.name, None)
-            if missed is not None and now - missed < self._catch_up:
+            missed = None if is_paused else self.missed.pop(job.name, None)
+            if missed is not None and (now - missed).total_seconds() < self.catch_up_s:
                 await self._enqueue(redis, job, missed)
                 count += 1
             while (due := job.next_run) < now + window:
-                job.next_run = next_time(job, due, self._zone)
+                job.next_run = next_time(job, due, self.zone)
                 if is_paused:
-                    self._missed[job.name] = due
+                    self.missed[job.name] = due
                 elif job.next_run > now - window:
                     try:
                         await self._enqueue(redis, job, due)
@@ -196,39 +176,40 @@ class Schedule:
 
     def due_in_s(self) -> float:
         """In how many seconds the next run is due; math.inf if there is none."""
-        runs = [job.next_run.timestamp() for job in self._jobs if job.next_run]
+        runs = [job.next_run.timestamp() for job in self.jobs if job.next_run]
         return min(runs, default=math.inf) - time.time()
 
     async def _first(self, redis: ArqRedis, job: CronJob, now: datetime) -> datetime:
         """When a cron job is first due: in the past, if that run was missed."""
         if job.run_at_startup:
             return now
-        if self._catch_up:
-            key, field = self._queue + CRONS, f"{job.name}:since"
+        if self.catch_up_s:
+            key, field = self.queue + CRONS, f"{job.name}:since"
             async with redis.pipeline(transaction=False) as pipe:
                 pipe.hsetnx(key, field, str(to_unix_ms(now)))
                 pipe.hget(key, field)
                 _, known_ms = await pipe.execute()
             since = ms_to_datetime(int(known_ms))
-            due = next_time(job, max(since, now - self._catch_up), self._zone)
+            earliest = max(since, now - timedelta(seconds=self.catch_up_s))
+            due = next_time(job, earliest, self.zone)
             if due <= now:
                 return due
-        return next_time(job, now, self._zone)
+        return next_time(job, now, self.zone)
 
     async def _enqueue(self, redis: ArqRedis, job: CronJob, due: datetime) -> None:
         due_ms = to_unix_ms(due)
         run = f"{job.job_id or job.name}:{due_ms}"
         # Jobs of all queues share their keys, and arq's queue has plain ids.
-        prefix = "" if self._queue == default_queue_name else f"{self._queue}:"
+        prefix = "" if self.queue == default_queue_name else f"{self.queue}:"
         own_id = job.job_id or (prefix + run if job.unique else uuid4().hex)
-        job_id = with_tag_of(self._queue, own_id)
+        job_id = with_tag_of(self.queue, own_id)
         payload = serialize_job(
-            job.name, (), {}, None, timestamp_ms(), serializer=self._serializer
+            job.name, (), {}, None, timestamp_ms(), serializer=self.serializer
         )
-        counts = counted(job.coroutine, job.name, self._queue, self._limits)
+        counts = counted(job.coroutine, job.name, self.queue, self.limits)
         level = getattr(job.coroutine, "priority", 0)
         payload = with_control(payload or b"", counts, level)
-        keys = [self._queue, f"{self._queue}{CRON}{run}"]
-        keep_mark_ms = _DAY_MS + int(self._catch_up.total_seconds() * 1000)
-        values = [job_id, due_ms, self._keep_ms, payload, job.unique * keep_mark_ms]
+        keys = [self.queue, f"{self.queue}{CRON}{run}"]
+        keep_mark_ms = _DAY_MS + int(self.catch_up_s * 1000)
+        values = [job_id, due_ms, self.keep_ms, payload, job.unique * keep_mark_ms]
         await run_script(redis, script("control", "wake", "cron"), keys, values)

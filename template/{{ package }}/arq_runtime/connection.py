@@ -107,25 +107,23 @@ def parse_redis_url(url: str) -> RedisSettings:
     if parts.scheme in ("sentinel", "cluster"):
         login, at, hosts = parts.netloc.rpartition("@")
         master, _, database = parts.path.strip("/").partition("/")
-        is_cluster = parts.scheme == "cluster"
-        if is_cluster and parts.path.strip("/") not in ("", "0"):
-            raise ValueError("a cluster has no databases")
-        pairs = [host.rpartition(":") for host in hosts.split(",")]
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        own = {
-            name: query.pop(name) for name in [*query] if name.startswith("sentinel_")
-        }
-        ssl = own.pop("sentinel_ssl", "false").lower() in ("true", "1", "yes")
-        login_names = {"sentinel_username": "username", "sentinel_password": "password"}
-        options = {login_names[name]: value for name, value in own.items()}
+        pairs = [host.rpartition(":") for host in hosts.split(",")]
         several = {"host": [(host, int(port)) for host, _, port in pairs]}
-        if is_cluster:
+        if parts.scheme == "cluster":
+            if parts.path.strip("/") not in ("", "0"):
+                raise ValueError("a cluster has no databases")
             several["is_cluster"] = True
         else:
+            names = ("username", "password", "ssl")
+            own: dict[str, Any] = {
+                name: query.pop(f"sentinel_{name}", "") for name in names
+            }
+            own["ssl"] = own["ssl"].lower() in ("true", "1", "yes")
             several |= {
                 "sentinel": True,
                 "sentinel_master": unquote(master),
-                "sentinel_options": options | ({"ssl": True} if ssl else {}),
+                "sentinel_options": {name: it for name, it in own.items() if it},
             }
         text = f"redis{'s' if query.pop('ssl', '') == 'true' else ''}://"
         parts = urlsplit(f"{text}{login}{at}/{database}?{urlencode(query)}")
@@ -179,11 +177,8 @@ def connect(
         kwargs["socket_connect_timeout"] = redis_settings.conn_timeout
         kwargs["socket_keepalive"] = True
         kwargs["socket_keepalive_options"] = _KEEPALIVE
-    tls = {
-        name: getattr(redis_settings, name)
-        for name in vars(redis_settings)
-        if name.startswith("ssl_")
-    }
+    known = vars(redis_settings)
+    tls = {name: known[name] for name in known if name.startswith("ssl_")}
     if redis_settings.sentinel:
         if isinstance(redis_settings.host, str):
             raise RuntimeError(

@@ -10,6 +10,12 @@ from ..job import ClaimedJob, Context
 logger = logging.getLogger("arq.worker")
 
 
+def texts(carrier: object) -> dict[str, str]:
+    """What of it can be used: it comes from Redis, where anyone may have written it."""
+    found = carrier if isinstance(carrier, dict) else {}
+    return {key: text for key, text in found.items() if isinstance(text, str)}
+
+
 class Observer:
     """Watches the tries of a worker's jobs. Each method does nothing by default."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...context import ORIGIN, sentry
 from ..job import ClaimedJob
-from .observer import Observer
+from .observer import Observer, texts
 
 
 class Sentry(Observer):
@@ -56,16 +56,13 @@ def _hold_back(event: dict[str, Any], hint: dict[str, Any]) -> dict[str, Any] | 
 
 @contextmanager
 def _transaction(sdk: Any, job: ClaimedJob, queue: str) -> Iterator[None]:
-    found = job.context.get("sentry")  # from Redis: what cannot be used is ignored
-    known = found if isinstance(found, dict) else {}
-    headers = {key: text for key, text in known.items() if isinstance(text, str)}
     with sdk.isolation_scope() as scope:
         scope.clear_breadcrumbs()
         scope.add_event_processor(_hold_back)
         if last_error := job.last_failure[1]:
             scope.add_breadcrumb(category="arq", level="warning", message=last_error)
         transaction = sdk.continue_trace(
-            headers,
+            texts(job.context.get("sentry")),
             op="queue.task.arq",
             name=job.function_name,
             source="task",

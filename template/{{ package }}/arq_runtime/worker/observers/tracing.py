@@ -7,7 +7,7 @@ from typing import Any
 from ...context import is_traced, otel_context, propagate, trace
 from ...values import error_text
 from ..job import ClaimedJob
-from .observer import Observer
+from .observer import Observer, texts
 
 
 class Tracing(Observer):
@@ -28,27 +28,18 @@ class Tracing(Observer):
         span.set_status(trace.StatusCode.ERROR, error_text(exc))
 
 
-def _texts(carrier: dict[str, Any]) -> dict[str, str]:
-    """What of it can be used: it comes from Redis, where anyone may have written it."""
-    return {key: text for key, text in carrier.items() if isinstance(text, str)}
-
-
 @contextmanager
 def _span(job: ClaimedJob, queue: str) -> Iterator[None]:
-    carrier = job.context.get("trace")
-    token = None
-    if isinstance(carrier, dict):
-        token = otel_context.attach(propagate.extract(_texts(carrier)))
+    here = otel_context.get_current()
+    known = propagate.extract(texts(job.context.get("trace")), here)
+    token = otel_context.attach(known)
     try:
         if not is_traced():
             yield
             return
-        parent = None
-        if isinstance(job.carrier, dict):
-            parent = propagate.extract(_texts(job.carrier))
         with trace.get_tracer(__name__).start_as_current_span(
             job.function_name,
-            context=parent,
+            context=propagate.extract(texts(job.carrier), known),
             kind=trace.SpanKind.CONSUMER,
             attributes={
                 "messaging.system": "arq",
@@ -58,5 +49,4 @@ def _span(job: ClaimedJob, queue: str) -> Iterator[None]:
         ):
             yield
     finally:
-        if token is not None:
-            otel_context.detach(token)
+        otel_context.detach(token)

@@ -4,7 +4,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Awaitable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from arq import ArqRedis
@@ -68,12 +68,9 @@ class JobLogs(Observer):
         self._most = most
         self._running: dict[ClaimedJob, _Lines] = {}
 
-    def around(self, job: ClaimedJob, queue: str) -> AbstractContextManager[None]:
-        """Note its lines."""
-        return self._noting(job)
-
     @contextmanager
-    def _noting(self, job: ClaimedJob) -> Iterator[None]:
+    def around(self, job: ClaimedJob, queue: str) -> Iterator[None]:
+        """Note its lines."""
         for handler in logging.getLogger().handlers:
             is_text = handler.formatter or isinstance(handler, logging.StreamHandler)
             if is_text and not isinstance(handler.formatter, _Noting):

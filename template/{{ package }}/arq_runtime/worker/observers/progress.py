@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable
+from dataclasses import dataclass
 
 from arq import ArqRedis
 from arq.utils import timestamp_ms
@@ -58,14 +59,14 @@ class Progress(Observer):
         return writer.finish()
 
 
+@dataclass
 class _Writer:
     """Writes the latest of one job's texts, at most once a second."""
 
-    def __init__(self, redis: ArqRedis, key: str) -> None:
-        self.redis = redis
-        self.key = key
-        self.unwritten: str | None = None
-        self.task: asyncio.Task[None] | None = None
+    redis: ArqRedis
+    key: str
+    unwritten: str | None = None
+    task: asyncio.Task[None] | None = None
 
     def say(self, text: str) -> None:
         self.unwritten = text

@@ -18,31 +18,30 @@ import time
 SILENCE_S = 30
 
 
-class LifeSign:
-    """The file of this process."""
+def write(redis_silence_s: float) -> None:
+    """Say that the event loop answers, and for how long Redis has not.
 
-    def __init__(self) -> None:
-        self._path = os.path.join(_directory(), str(os.getpid()))
+    Raises:
+        OSError: There is no room, or it may not.
+    """
+    now, path = time.time(), _own_file()
+    times = now - redis_silence_s, now
+    try:
+        os.utime(path, times)
+    except FileNotFoundError:
+        os.makedirs(_directory(), mode=0o700, exist_ok=True)
+        open(path, "w").close()
+        os.utime(path, times)
 
-    def write(self, redis_silence_s: float) -> None:
-        """Say that the event loop answers, and for how long Redis has not.
 
-        Raises:
-            OSError: There is no room, or it may not.
-        """
-        now = time.time()
-        times = now - redis_silence_s, now
-        try:
-            os.utime(self._path, times)
-        except FileNotFoundError:
-            os.makedirs(_directory(), mode=0o700, exist_ok=True)
-            open(self._path, "w").close()
-            os.utime(self._path, times)
+def delete() -> None:
+    """The worker ends."""
+    if os.path.exists(_own_file()):
+        os.unlink(_own_file())
 
-    def delete(self) -> None:
-        """The worker ends."""
-        if os.path.exists(self._path):
-            os.unlink(self._path)
+
+def _own_file() -> str:
+    return os.path.join(_directory(), str(os.getpid()))
 
 
 def _directory() -> str:

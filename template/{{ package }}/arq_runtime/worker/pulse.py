@@ -11,7 +11,7 @@ import signal
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from typing import Any
 
-from .alive import LifeSign
+from . import alive
 from .leases import Leases
 from .processes import is_orphan
 
@@ -25,7 +25,6 @@ BLOCKED_S = 2
 def pulse(*workers: Leases) -> Iterator[None]:
     """Tell it of the workers of this process, for the length of the block."""
     loop = asyncio.get_running_loop()
-    sign = LifeSign()
     parent = os.getppid()
     ticking: asyncio.TimerHandle
 
@@ -42,7 +41,7 @@ def pulse(*workers: Leases) -> Iterator[None]:
             )
         with contextlib.suppress(OSError):  # of the disk, which is no trouble of jobs
             answered_at = min(leases.answered_at for leases in workers)
-            sign.write(loop.time() - answered_at)
+            alive.write(loop.time() - answered_at)
         if is_orphan(parent):
             parent = os.getppid()  # a second signal would not wait for running jobs
             os.kill(os.getpid(), signal.SIGTERM)
@@ -54,7 +53,7 @@ def pulse(*workers: Leases) -> Iterator[None]:
         yield
     finally:
         ticking.cancel()
-        sign.delete()
+        alive.delete()
 
 
 @contextlib.asynccontextmanager

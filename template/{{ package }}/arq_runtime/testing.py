@@ -20,6 +20,7 @@ import inspect
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -42,15 +43,15 @@ from .worker.worker import Worker
 RunJobs = Callable[[], Awaitable[int]]
 
 
+@dataclass(eq=False)
 class InlineJob(Job[Any]):
     """A job that has run as it was enqueued."""
 
-    def __init__(self, job_id: str, queue: Queue, task: str) -> None:
-        self.job_id = job_id
-        self.queue_name = queue.name
-        self.task = task
-        self.value: Any = None
-        self.error: Exception | None = None
+    job_id: str
+    queue_name: str
+    task: str
+    value: Any = None
+    error: Exception | None = None
 
     async def result(self, timeout: float | None = None, **_: Any) -> Any:
         """What the task has returned.
@@ -76,7 +77,7 @@ class InlineJobs(list[InlineJob]):
         if call.own_id == "own" and any(job.job_id == job_id for job in self):
             return None
         data = queue.serializer.deserialize(call.content)
-        job = InlineJob(job_id, queue, data["f"])
+        job = InlineJob(job_id, queue.name, data["f"])
         task = queue.tasks()[data["f"]]
         args, kwargs = Parameters(task).convert(data["a"], data["k"])
         ctx = await self._context(queue, data["f"])

@@ -18,8 +18,7 @@ from .worker import Worker, close_threads, run_to_its_end
 
 logger = logging.getLogger("arq.worker")
 
-_OWN = {"weights", "max_jobs", "processes", "max_jobs_per_process"}
-_OWN |= {"configure_logging"}
+_SHARED = {"max_jobs", "processes", "max_jobs_per_process", "configure_logging"}
 
 
 class MultiQueueOptions:
@@ -41,8 +40,8 @@ class MultiQueueOptions:
     configure_logging: ClassVar[Callable[[bool], None] | None] = None
 
     def __init_subclass__(cls) -> None:
-        check_settings(cls, _OWN)
-        if of_one := vars(cls).keys() & SETTINGS - _OWN:
+        check_settings(cls, _SHARED | {"weights"})
+        if of_one := vars(cls).keys() & SETTINGS - _SHARED:
             raise TypeError(
                 f"{cls.__name__}.{min(of_one)} belongs to one queue: set it in the "
                 "classes that weights names"
@@ -179,15 +178,12 @@ class MultiQueueWorker:
                 # It was stopped, has run its jobs, or has failed: so do the others.
                 await asyncio.wait(mains, return_when=asyncio.FIRST_COMPLETED)
                 if any(map(_error, mains)):
-                    self._give_up()
+                    for one in self._members:
+                        one.handle_sig(signal.SIGTERM)
                 await asyncio.gather(*(one.finish() for one in self._members))
             await asyncio.wait(mains)
         if errors := [exc for exc in map(_error, mains) if exc]:
             raise errors[0]
-
-    def _give_up(self) -> None:
-        for one in self._members:
-            one.handle_sig(signal.SIGTERM)
 
     async def _close(self) -> None:
         """As Worker.close; no on_shutdown before the jobs of all have ended."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from arq import ArqRedis
@@ -43,29 +44,19 @@ def _hopeless(exc: BaseException) -> str:
     return ""
 
 
+@dataclass
 class Outages:
-    """Does a step as soon as Redis lets it be done.
+    """Does a step as soon as Redis lets it be done."""
 
-    Args:
-        redis_settings: Where it is; None where a pool was given.
-        is_patient: Else its errors are raised, as in burst mode.
-        on_long: Called after, and during, one that has lasted for long_s.
-        long_s: Seconds.
-    """
-
-    def __init__(
-        self,
-        redis_settings: RedisSettings | None,
-        *,
-        is_patient: bool,
-        on_long: Callable[[], None],
-        long_s: float,
-    ) -> None:
-        self._redis_settings = redis_settings
-        self._is_patient = is_patient
-        self._on_long = on_long
-        self._long_s = long_s
-        self._log_at = 0.0
+    redis_settings: RedisSettings | None
+    """Where it is; None where a pool was given."""
+    is_patient: bool
+    """Else its errors are raised, as in burst mode."""
+    on_long: Callable[[], None]
+    """Called after, and during, one that has lasted for long_s seconds."""
+    long_s: float
+    log_at: float = 0.0
+    """When the next line about this outage is due, by the loop's clock."""
 
     async def wait_out(
         self, redis: ArqRedis, step: Callable[[], Awaitable[Any]], *, is_first: bool
@@ -84,42 +75,42 @@ class Outages:
         """
         loop = asyncio.get_running_loop()
         since, failed = loop.time(), False
-        long_at = since if is_first else since + self._long_s
+        long_at = since if is_first else since + self.long_s
         while True:
             try:
                 result = await step()
             except REDIS_ERRORS as exc:
-                if not self._is_patient:
+                if not self.is_patient:
                     raise
                 if is_first and (remedy := _hopeless(exc)):
                     raise HopelessError(f"{self.reason(exc)}: {remedy}") from None
                 failed = True
-                if loop.time() >= self._log_at:
-                    self._log_at = loop.time() + LOG_EVERY
+                if loop.time() >= self.log_at:
+                    self.log_at = loop.time() + LOG_EVERY
                     why = self.reason(exc)
                     logger.error("Waiting for Redis, see ARQ_REDIS_URL: %s", why)
                 if is_cancelled():
                     raise asyncio.CancelledError from exc
                 await drop_replica(redis, exc)
                 if loop.time() > long_at:
-                    self._on_long()
+                    self.on_long()
                 await asyncio.sleep(0.5)
             else:
-                if failed and self._log_at:
-                    self._log_at = 0.0
+                if failed and self.log_at:
+                    self.log_at = 0.0
                     away = loop.time() - since
                     logger.info("Redis is back, after %.0f s", away)
                 # Also where the step itself has taken so long.
                 if loop.time() > long_at and (failed or not is_first):
-                    self._on_long()
+                    self.on_long()
                 return result
 
     def reason(self, exc: BaseException) -> str:
         """Which Redis cannot be used, and why, without a password."""
         text = clean(error_text(exc), LOGGED_ERROR_SIZE)
-        if self._redis_settings is None:
+        if self.redis_settings is None:
             return text
-        return f"{address(self._redis_settings)}: {text}"
+        return f"{address(self.redis_settings)}: {text}"
 
 
 def is_cancelled() -> bool:

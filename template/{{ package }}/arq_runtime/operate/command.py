@@ -94,11 +94,7 @@ def list_command(project: Project, state: Any, which: Which, **place: Any) -> No
             raise click.UsageError(str(exc)) from None
 
     found: Found = project.run(work, which.task)
-    if project.as_json:
-        shown.print_json(found.jobs)
-    else:
-        for job in found.jobs:
-            shown.print_job(job)
+    project.show(found.jobs, shown.print_jobs)
     shown.print_looked_at(found)
 
 
@@ -108,9 +104,7 @@ def errors(project: Project, which: Which) -> None:
     """Count the failed jobs by task and kind of error."""
     look = project.operations.error_groups
     groups = project.run(partial(look, which, queue=project.queue), which.task)
-    if project.as_json:
-        return shown.print_json(groups)
-    shown.print_groups(groups)
+    project.show(groups, shown.print_groups)
 
 
 @command.command()
@@ -121,9 +115,7 @@ def show(project: Project, job_id: str) -> None:
     job = project.run(partial(project.operations.get_job, job_id, queue=project.queue))
     if job is None:
         fail(f"There is no job {job_id}.", 1)
-    if project.as_json:
-        return shown.print_json(job)
-    shown.print_details(job)
+    project.show(job, shown.print_details)
 
 
 # --- Acting
@@ -276,9 +268,8 @@ def _set_paused(project: Project, is_paused: bool) -> None:
     act = operations.pause_queue if is_paused else operations.resume_queue
     project.run(partial(act, project.queue, by=who()))
     name = project.queue or operations.default_queue
-    if project.as_json:
-        return shown.print_json({"queue": name, "paused": is_paused})
-    click.echo(f"{shown.plain(name)} {'is paused' if is_paused else 'goes on'}")
+    text = f"{shown.plain(name)} {'is paused' if is_paused else 'goes on'}"
+    project.show({"queue": name, "paused": is_paused}, lambda _: click.echo(text))
 
 
 @command.command()

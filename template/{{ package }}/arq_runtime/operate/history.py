@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from arq import ArqRedis
 from arq.utils import ms_to_datetime
 
 from ..keys import HISTORY, HISTORY_PARTS, MINUTE_MS
@@ -47,22 +47,15 @@ async def read(
     names = range(first, now + 1)
     for start in range(0, len(names), _STEP):
         some = names[start : start + _STEP]
-
-        async def get(redis: Any, some: Iterable[int] = some) -> Any:
-            async with redis.pipeline(transaction=False) as pipe:
-                for minute in some:
-                    pipe.hgetall(f"{queue.name}{HISTORY}{minute}")
-                return await pipe.execute(raise_on_error=False)
-
-        found += await queue.server.call(get)
+        keys = [f"{queue.name}{HISTORY}{minute}" for minute in some]
+        found += await queue.server.call(_hashes, keys)
     for start in range(0, len(names), step):
         sums: Counter[str] = Counter()
         for fields in found[start : start + step]:
-            if isinstance(fields, dict):
-                for field, count in fields.items():
-                    kind, _, name = field.decode(errors="replace").partition(":")
-                    if task in ("", name):
-                        sums[kind] += int(count)
+            for field, count in fields.items():
+                kind, _, name = field.decode(errors="replace").partition(":")
+                if task in ("", name):
+                    sums[kind] += int(count)
         span = Span(
             at=ms_to_datetime(names[start] * MINUTE_MS),
             jobs=sums["n"],
@@ -74,6 +67,15 @@ async def read(
         )
         spans.append(span)
     return spans
+
+
+async def _hashes(redis: ArqRedis, keys: Iterable[str]) -> list[dict[bytes, bytes]]:
+    async with redis.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.hgetall(key)
+        found = await pipe.execute(raise_on_error=False)
+    # What others have left under these names is an error, and none of ours.
+    return [one if isinstance(one, dict) else {} for one in found]
 
 
 def _quantile(sums: Counter[str], kind: str, share: float) -> float | None:

@@ -14,7 +14,7 @@ from arq.jobs import (
     deserialize_result,
 )
 from arq.utils import ms_to_datetime
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, TypeAdapter
 
 from ..limits import due_ms, waits_for
 from ..serializer import Serializer
@@ -205,18 +205,16 @@ def worker_info(record: bytes, seen: bytes, now: int) -> WorkerInfo:
     )
 
 
+_LAST_RUN = TypeAdapter(LastRun)
+
+
 def last_runs(found: list[bytes]) -> dict[str, LastRun]:
     """The last runs of cron jobs, of what Redis has by field and value."""
     runs = {}
     for name, record in zip(found[::2], found[1::2], strict=False):
         if name.endswith(b":last"):
-            run = json.loads(record)
-            runs[name.removesuffix(b":last").decode()] = LastRun(
-                job_id=run["job_id"],
-                outcome=run["outcome"],
-                started=ms_to_datetime(run["started"]),
-                finished=ms_to_datetime(run["finished"]),
-            )
+            run = _LAST_RUN.validate_json(record)
+            runs[name.removesuffix(b":last").decode()] = run
     return runs
 
 

@@ -118,12 +118,13 @@ class Project:
             confirm(f"{question} {_jobs(number)}{_said(which)}?", number, verb)
         self.finish(verb, self.run(partial(action, which=asked)))
 
+    def show(self, found: Any, print_it: Callable[[Any], None]) -> None:
+        """Print what was found, as JSON or as this does."""
+        (print_json if self.as_json else print_it)(found)
+
     def finish(self, verb: str, count: int, wanted: int = 0) -> NoReturn:
         """Say what was done; exit with 1 when it was not all."""
-        if self.as_json:
-            print_json({verb: count})
-        else:
-            click.echo(f"{verb} {_jobs(count)}")
+        self.show({verb: count}, lambda _: click.echo(f"{verb} {_jobs(count)}"))
         sys.exit(0 if count >= wanted else 1)
 
 

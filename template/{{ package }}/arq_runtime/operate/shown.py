@@ -79,19 +79,20 @@ def due(time: datetime) -> str:
     return f"in {span(seconds)}" if seconds > 0 else "now"
 
 
-def print_job(job: JobInfo) -> None:
-    """One line for a job, and one for its error or progress."""
-    time = job.finished or job.due or job.started or job.enqueued
-    # a longer id has a line to itself, whole: it is there to be copied
-    click.secho(f"{plain(job.job_id):32}", bold=True, nl=len(job.job_id) > 32)
-    tries = f"{job.tries}x" if job.tries else ""
-    click.echo(f" {iso(time) if time else '':20} {tries:>4} {plain(job.task):.21}")
-    if job.progress:
-        click.echo(f"  {progress(job.progress):.78}")
-    if job.waits_for:
-        click.echo(f"  waits for limit {plain(job.waits_for):.62}")
-    if job.error:
-        click.secho(f"  {plain(job.error):.78}", fg="red")
+def print_jobs(jobs: list[JobInfo]) -> None:
+    """One line for each, and one for its error or progress."""
+    for job in jobs:
+        time = job.finished or job.due or job.started or job.enqueued
+        # a longer id has a line to itself, whole: it is there to be copied
+        click.secho(f"{plain(job.job_id):32}", bold=True, nl=len(job.job_id) > 32)
+        tries = f"{job.tries}x" if job.tries else ""
+        click.echo(f" {iso(time) if time else '':20} {tries:>4} {plain(job.task):.21}")
+        if job.progress:
+            click.echo(f"  {progress(job.progress):.78}")
+        if job.waits_for:
+            click.echo(f"  waits for limit {plain(job.waits_for):.62}")
+        if job.error:
+            click.secho(f"  {plain(job.error):.78}", fg="red")
 
 
 def print_details(job: JobInfo) -> None:

@@ -21,13 +21,8 @@ def _is_typed(annotation: Any) -> bool:
     return any(_is_typed(part) for part in get_args(annotation))
 
 
-_PLAIN: dict[Any, tuple[type, ...]] = {
-    bool: (bool,),
-    int: (int,),
-    float: (float, int),
-    str: (str,),
-    type(None): (type(None),),
-}
+_PLAIN: dict[Any, tuple[type, ...]] = {float: (float, int)}
+_PLAIN |= {one: (one,) for one in (bool, int, str, type(None))}
 
 
 def _plain(hint: Any) -> tuple[type, ...]:
@@ -58,13 +53,12 @@ class Parameters:
         for one in [*inspect.signature(task).parameters.values()][1:]:
             if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
                 self.named.add(one.name)
-            match one.kind:
-                case inspect.Parameter.VAR_POSITIONAL:
-                    self.rest = one.name
-                case inspect.Parameter.VAR_KEYWORD:
-                    self.others = one.name
-                case kind if kind is not inspect.Parameter.KEYWORD_ONLY:
-                    self.positional.append(one.name)
+            if one.kind is one.VAR_POSITIONAL:
+                self.rest = one.name
+            elif one.kind is one.VAR_KEYWORD:
+                self.others = one.name
+            elif one.kind is not one.KEYWORD_ONLY:
+                self.positional.append(one.name)
             self._resolve(task, one)
 
     def _resolve(self, task: Callable[..., Any], one: inspect.Parameter) -> None:

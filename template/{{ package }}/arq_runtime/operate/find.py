@@ -18,7 +18,7 @@ from .info import State, Which
 MOST = 10_000
 #: A script looks at so many, in less than 5 ms: Redis does nothing else meanwhile.
 STEP = 250
-#: And so many where it takes the numbers out of errors.
+#: And so many where it, or what it is for, takes the numbers out of errors.
 FEW = 125
 
 
@@ -50,7 +50,6 @@ async def step(
     state: State | Literal["oldest", "ids"],
     which: Which,
     place: int,
-    most: int = STEP,
     given: Sequence[bytes] = (),
 ) -> Step:
     """What fits of the next few jobs.
@@ -60,10 +59,10 @@ async def step(
         state: In which they are; "oldest" are failed ones, those first; "ids", given.
         which: What else they must be.
         place: Where to begin.
-        most: How many to look at.
         given: The ids.
     """
-    most = FEW if which.error or which.group else most
+    is_masked = which.error or which.group or state == "oldest"
+    most = FEW if is_masked else STEP
     some = given[place : place + most]
     values = [
         *(state, 0 if given else place, most, which.task),
@@ -77,11 +76,7 @@ async def step(
 
 
 async def steps(
-    queue: Queue,
-    state: State | Literal["oldest"],
-    which: Which,
-    place: int,
-    most: int = STEP,
+    queue: Queue, state: State | Literal["oldest"], which: Which, place: int
 ) -> AsyncIterator[Step]:
     """All that fits from this place on, as step."""
     given: Sequence[bytes] = ()
@@ -95,7 +90,7 @@ async def steps(
     if state == "in_progress":
         given, name = [job_id for job_id, *_ in await running(queue)], "ids"
     while True:
-        found = await step(queue, name, which, place, most, given)
+        found = await step(queue, name, which, place, given)
         yield found
         place = found.place
         if place >= found.total or found.looked_at == 0:

@@ -62,7 +62,8 @@ class Operations(Looking):
             which: Instead of that, what they must be.
         """
         which = which or Which(task=task or "")
-        return await self._act_on_failed("retry", which, queue, by)
+        ids = await self.job_ids(("failed",), which, queue=queue)
+        return await self._act_on_all("retry", ids, queue, by)
 
     async def discard_job(
         self, job_id: str, *, queue: str | None = None, by: str = "", batch: str = ""
@@ -92,7 +93,8 @@ class Operations(Looking):
             batch: A name, to bring back just these.
         """
         which = which or Which(task=task or "")
-        return await self._act_on_failed("discard", which, queue, by, batch)
+        ids = await self.job_ids(("failed",), which, queue=queue)
+        return await self._act_on_all("discard", ids, queue, by, batch)
 
     async def undiscard_job(
         self, job_id: str, *, queue: str | None = None, by: str = ""
@@ -114,7 +116,7 @@ class Operations(Looking):
         """
         it = self._queue(queue)
         ids = await it.server.call(ArqRedis.zrange, it.name + DISCARDED, 0, -1)
-        return await self._act_on_all("undiscard", it, ids, by, batch)
+        return await self._act_on_all("undiscard", ids, queue, by, batch)
 
     async def run_now(
         self, job_id: str, *, queue: str | None = None, by: str = ""
@@ -199,21 +201,15 @@ class Operations(Looking):
                 return True
         return False
 
-    async def _act_on_failed(
+    async def _act_on_all(
         self,
         action: _Action,
-        which: Which,
+        ids: Sequence[bytes],
         name: str | None,
         by: str,
         batch: str = "",
     ) -> int:
-        ids = await self.job_ids(("failed",), which, queue=name)
-        return await self._act_on_all(action, self._queue(name), ids, by, batch)
-
-    async def _act_on_all(
-        self, action: _Action, queue: Queue, ids: Sequence[bytes], by: str, batch: str
-    ) -> int:
-        count = 0
+        queue, count = self._queue(name), 0
         for start in range(0, len(ids), _STEP):
             some = ids[start : start + _STEP]
             count += await self._act(action, queue, some, by, batch)

@@ -12,7 +12,7 @@ from arq.utils import ms_to_datetime, to_unix_ms
 from ..keys import FAILED, PAUSED, QUEUES, hash_tag, with_tag_of
 from ..queue import Queue, Queues, instead
 from ..scripts import script
-from .find import FEW, MOST, STEP, running, steps, with_workers
+from .find import MOST, STEP, running, steps, with_workers
 from .history import MOST_MINUTES, Span, read
 from .info import (
     ALL,
@@ -269,7 +269,7 @@ class Looking:
         """The failed jobs by task and kind of error, the most frequent first."""
         it = self._queue(queue)
         groups: dict[tuple[bytes, bytes], ErrorGroup] = {}
-        async for step in steps(it, "oldest", which, 0, FEW):
+        async for step in steps(it, "oldest", which, 0):
             if not step.ids:
                 continue
             keys = [it.name, it.name + FAILED]

@@ -200,9 +200,8 @@ def since(ctx: Any, param: Any, value: str | None) -> datetime | None:
     if re.fullmatch(r"\d+\s*[a-z]+", value):
         return now - (age(ctx, param, value) or timedelta())
     try:
-        if re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?", value):
-            hours, rest = value.split(":", 1)
-            clock = time.fromisoformat(f"{int(hours):02}:{rest}")
+        if re.fullmatch(r"\d{1,2}:\d{2}", value):
+            clock = time.fromisoformat(value.zfill(5))
             at = datetime.combine(now.astimezone(), clock).astimezone()
             return at if at <= now else at - timedelta(days=1)
         return datetime.fromisoformat(value).astimezone(UTC)

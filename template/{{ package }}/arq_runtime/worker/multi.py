@@ -102,21 +102,18 @@ class Member(Worker):
         if structlog:
             structlog.contextvars.bind_contextvars(arq_queue=self.queue_name)
         self._open()
-        while not await self._has_worked():
+        while True:
+            try:
+                return await self._work()
+            except (HopelessError, *REDIS_ERRORS) as exc:
+                if not (self.burst or isinstance(exc, HopelessError)):
+                    raise
+                self.log_end(exc)
+            self.has_failed = True
             if self.burst or all(one.has_failed for one in self.members):
                 return
             await asyncio.sleep(LOG_EVERY)
             self.has_failed = False
-
-    async def _has_worked(self) -> bool:
-        try:
-            await self._work()
-        except (HopelessError, *REDIS_ERRORS) as exc:
-            if not (self.burst or isinstance(exc, HopelessError)):
-                raise
-            self.log_end(exc)
-            self.has_failed = True
-        return not self.has_failed
 
     def _is_over(self) -> bool:
         """A burst also waits for the others, whose jobs may add to this queue."""

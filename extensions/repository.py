@@ -100,6 +100,14 @@ class Repository:
             return os.fsencode(path.readlink())
         return path.read_bytes() if path.is_file() else b""
 
+    def ignores(self, name: str) -> bool | None:
+        """Does git ignore a file, or will it? None where that is not said."""
+        done = self.status("check-ignore", "-q", name)
+        if done not in (0, 1):  # there is no git as yet, or it refuses
+            rules = self.content(".gitignore").decode(errors="replace")
+            return name in rules.split() or None
+        return not done
+
     def ignored(self, names: Sequence[str]) -> list[str]:
         """Those of the files that git ignores, and has no copy of."""
         ignored = self.run("check-ignore", "--", *names).splitlines()

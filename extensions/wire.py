@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import re
+import stat
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -17,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from commands import FACTS
-from files import is_ignored, write
 from leaving import leave, to_delete
 from notes import notes
 from paxx import Project
 from rendered import CannotTellError, Rendering, losses
+from repository import Repository
 from seams import (
     Options,
     Seam,
@@ -78,7 +79,7 @@ def wire(
         if seam.optional or not wanted:
             return ""
         return _by_hand(seam.files[0], "there is no such file", seam, options, wanted)
-    path = options.root / name
+    path, repository = options.root / name, Repository(options.root)
     try:
         if Project(options.root).link_out(name):
             raise UnknownShapeError("it is a link out of the project")
@@ -91,16 +92,18 @@ def wire(
         if wanted and seam.needs_settings and not _has_settings(options, drafts):
             raise UnknownShapeError("settings.py does not know the queue yet")
         if mode == "diff":
-            if (is_ignored(path), seam.private) in HIDDEN:
+            if (repository.ignores(name), seam.private) in HIDDEN:
                 return f"{name} changes, too; it is not shown, as git ignores it."
             drafts[name] = result
             return ""
-        write(path, result)
+        if not path.stat().st_mode & stat.S_IWUSR:
+            raise UnknownShapeError("it is read-only")
+        path.write_bytes(result)
     except (UnknownShapeError, OSError) as exc:
         why = getattr(exc, "strerror", None) or str(exc)
         return _by_hand(name, why, seam, options, wanted)
     target = f" -> {path.readlink()}" if path.is_symlink() else ""
-    target += " (not in git)" if is_ignored(path) else ""
+    target += " (not in git)" if repository.ignores(name) else ""
     return f"{WIRED if wanted else UNWIRED}{name}{target}"
 
 
@@ -115,10 +118,17 @@ def edited(source: bytes, seam: Seam, options: Options, *, mode: str) -> bytes:
         UnknownShapeError: That cannot be, or would not hold.
     """
     edit = seam.remove if mode == "remove" else seam.add
-    result = edit(source, options)
+    newline = "\r\n" if b"\r\n" in source else "\n"
+    try:
+        text = source.decode().replace(newline, "\n")
+    except UnicodeDecodeError as exc:
+        raise UnknownShapeError("it is not UTF-8") from exc
+    if "\r" in text or text.replace("\n", newline).encode() != source:
+        raise UnknownShapeError("its lines end in several ways")
+    result = edit(text, options)
     if edit(result, options) != result:
         raise UnknownShapeError("the result could not be verified")
-    return result
+    return result.replace("\n", newline).encode()
 
 
 def diff(path: str, old: bytes, new: bytes) -> str:
@@ -134,7 +144,7 @@ def _has_settings(options: Options, drafts: dict[str, bytes]) -> bool:
     name = Project(options.root).first(settings.SEAM.files)
     try:
         source = drafts.get(name) or (options.root / name).read_bytes()
-        return settings.SEAM.add(source, options) == source
+        return edited(source, settings.SEAM, options, mode="write") == source
     except (OSError, UnknownShapeError):
         return False
 

@@ -6,8 +6,7 @@ A seam is a few such lines. None guesses: where a file has another shape, `add` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,10 +38,10 @@ class Seam:
     """Where it can be: the first that exists."""
     lines: Callable[[Options], str]
     """What to add, or to take out, by hand."""
-    add: Callable[[bytes, Options], bytes]
-    """The file with the lines in it; as it is when it is there already."""
-    remove: Callable[[bytes, Options], bytes]
-    """The file without them: the mirror of `add`."""
+    add: Callable[[str, Options], str]
+    """The file's text with the lines in it; as it is when it is there already."""
+    remove: Callable[[str, Options], str]
+    """The text without them: the mirror of `add`."""
     optional: bool = False
     """Nothing is missing when there is no such file."""
     missed: bool = True
@@ -63,38 +62,3 @@ class Seam:
 
 class UnknownShapeError(Exception):
     """A file does not look the way a seam needs it; says why."""
-
-
-def newline_of(source: bytes) -> bytes:
-    """The file's line ending."""
-    return b"\r\n" if b"\r\n" in source else b"\n"
-
-
-def append(source: bytes, text: str) -> bytes:
-    """The file with lines at its end, below a blank one.
-
-    Raises:
-        UnknownShapeError: It is in another encoding.
-    """
-    try:
-        source.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise UnknownShapeError("it is not UTF-8") from exc
-    newline = newline_of(source)
-    lines = newline.join(line.encode() for line in text.splitlines())
-    return source + (newline if source else b"") + lines + newline
-
-
-def undo(
-    source: bytes, candidates: Iterable[bytes], add: Callable[[bytes], bytes]
-) -> bytes:
-    """What the file was before `add`: the candidate that it turns into `source`.
-
-    Where there is none, since the user has moved the lines about, the first.
-    """
-    found = [*candidates]
-    for candidate in found:
-        with suppress(UnknownShapeError):
-            if add(candidate) == source:
-                return candidate
-    return found[0]

@@ -2,58 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import reduce
-
-from seams import Options, Seam, UnknownShapeError, newline_of
+from seams import Options, Seam, UnknownShapeError
 
 
-@dataclass(frozen=True)
-class Inserted:
-    """Lines above the one line that has the anchor."""
+def _seam(name: str, sign: str, parts: dict[str, str]) -> Seam:
+    """What is inserted into one script.
 
-    text: str
-    above: str
-
-    def add(self, source: bytes) -> bytes:
-        """The file with them.
-
-        Raises:
-            UnknownShapeError: There is no such line, or more than one.
-        """
-        anchor = self.above.encode()
-        if source.count(anchor) != 1:
-            raise UnknownShapeError(f"there is no single line with {self.above!r}")
-        offset = source.rfind(b"\n", 0, source.index(anchor)) + 1
-        return source[:offset] + self._lines(source) + source[offset:]
-
-    def remove(self, source: bytes) -> bytes:
-        """The file without them.
-
-        Raises:
-            UnknownShapeError: They are not there as they were.
-        """
-        if source.count(self._lines(source)) != 1:
-            raise UnknownShapeError(f"{self.text.strip()!r} has been changed")
-        return source.replace(self._lines(source), b"")
-
-    def _lines(self, source: bytes) -> bytes:
-        return self.text.encode().replace(b"\n", newline_of(source))
-
-
-def _seam(name: str, sign: str, *parts: Inserted) -> Seam:
-    """What is inserted into one script, with a sign that it has been."""
+    Args:
+        name: The script.
+        sign: What it has where the lines are there.
+        parts: Lines, by what the one line has that they are inserted above.
+    """
 
     def lines(options: Options) -> str:
-        return "\n\n".join(part.text.rstrip() for part in parts)
+        return "\n\n".join(part.rstrip() for part in parts.values())
 
-    def add(source: bytes, options: Options) -> bytes:
-        missing = () if sign.encode() in source else parts
-        return reduce(lambda source, part: part.add(source), missing, source)
+    def add(text: str, options: Options) -> str:
+        for anchor, part in {} if sign in text else parts.items():
+            if text.count(anchor) != 1:
+                raise UnknownShapeError(f"there is no single line with {anchor!r}")
+            offset = text.rfind("\n", 0, text.index(anchor)) + 1
+            text = text[:offset] + part + text[offset:]
+        return text
 
-    def remove(source: bytes, options: Options) -> bytes:
-        there = parts if sign.encode() in source else ()
-        return reduce(lambda source, part: part.remove(source), there, source)
+    def remove(text: str, options: Options) -> str:
+        for part in parts.values() if sign in text else ():
+            if text.count(part) != 1:
+                raise UnknownShapeError(f"{part.strip()!r} has been changed")
+            text = text.replace(part, "")
+        return text
 
     file = f"deploy/linux-server/{name}"
     return Seam((file,), lines, add, remove, optional=True)
@@ -62,41 +39,38 @@ def _seam(name: str, sign: str, *parts: Inserted) -> Seam:
 DEPLOY = _seam(
     "deploy.sh",
     "deploy-worker.sh",
-    Inserted(
-        """\
+    {
+        "# 1. Pull new image": """\
 # The ARQ worker: Redis, and one deploy at a time
 source "$SCRIPT_DIR/deploy-worker.sh"
 
 """,
-        above="# 1. Pull new image",
-    ),
-    Inserted('    "${ARQ_ENV[@]}" \\\n', above='-e "APP_ENV='),
-    Inserted(
-        """\
+        '-e "APP_ENV=': '    "${ARQ_ENV[@]}" \\\n',
+        "# 6. Graceful shutdown": """\
 # The ARQ workers of the new version
 deploy_worker
 
 """,
-        above="# 6. Graceful shutdown",
-    ),
+    },
 )
 """deploy.sh starts Redis first, tells the app where, and starts the worker after it."""
 
 INIT = _seam(
     "deploy-init.sh",
     "deploy-worker.sh",
-    Inserted(
-        "    deploy/linux-server/deploy-worker.sh \\\n",
-        above="    deploy/linux-server/deploy-if-changed.sh \\",
-    ),
+    {
+        "    deploy/linux-server/deploy-if-changed.sh \\": (
+            "    deploy/linux-server/deploy-worker.sh \\\n"
+        )
+    },
 )
 """deploy-init.sh copies deploy-worker.sh to the server, too."""
 
 PURGE = _seam(
     "deploy-purge.sh",
     "arq-worker=",
-    Inserted(
-        """\
+    {
+        "# Check networks": """\
 # Check the ARQ workers, and their Redis with its volume
 while IFS= read -r container; do
     CONTAINERS_FOUND+=("$container")
@@ -108,8 +82,7 @@ if docker volume inspect "${APP_NAME}-redis" &>/dev/null; then
     VOLUMES_FOUND+=("${APP_NAME}-redis")
 fi
 
-""",
-        above="# Check networks",
-    ),
+"""
+    },
 )
 """deploy-purge.sh knows the workers, and their Redis with its volume."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from seams import Options, Seam, UnknownShapeError, append, newline_of
+from seams import Options, Seam, UnknownShapeError
 
 Text = Callable[[Options], str]
 
@@ -22,22 +22,22 @@ def block(name: str, variable: str, lines: Text, text: Text, pattern: Text) -> S
         text: What is added.
         pattern: A regular expression for that, whatever the answers were then.
     """
-    said = re.compile(rf"^{variable}\s*=".encode(), re.M | re.I)
+    said = re.compile(rf"^{variable}\s*=", re.M | re.I)
 
-    def add(source: bytes, options: Options) -> bytes:
-        return source if said.search(source) else append(source, text(options))
+    def add(source: str, options: Options) -> str:
+        if said.search(source):
+            return source
+        return source + "\n" * bool(source) + text(options) + "\n"
 
-    def remove(source: bytes, options: Options) -> bytes:
-        newline = newline_of(source)
-        known = f"^{pattern(options)}\n".replace("\\\n", "\n").encode()
-        found = [*re.finditer(known.replace(b"\n", newline), source, re.M)]
+    def remove(source: str, options: Options) -> str:
+        found = [*re.finditer(f"^{pattern(options)}\n", source, re.M)]
         if len(found) != 1:
             if said.search(source):
                 raise UnknownShapeError("what it says of the queue has been changed")
             return source
         before, after = source[: found[0].start()], source[found[0].end() :]
-        if not after or before.endswith(newline * 2):
-            before = before.removesuffix(newline)
+        if not after or before.endswith("\n\n"):
+            before = before.removesuffix("\n")
         return before + after
 
     private = name == ".env"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Sequence
 
 from seams import Options, Seam, UnknownShapeError
 from seams.python_file import Code, Imported
@@ -20,63 +18,26 @@ def lines(options: Options) -> str:
     )
 
 
-def add(source: bytes, options: Options) -> bytes:
+def add(text: str, options: Options) -> str:
     """The app includes the page's router, after its other ones."""
-    code = Code(source)
-    name = PAGE.found(code, options)
-    if code.count(name) > 1:
-        return source
-    line, app = _last_router(code)
-    code.insert_below(line, f"{app}.include_router({name or PAGE.name}())")
-    if not name:
-        PAGE.add(code, options)
-    return code.render()
+    return PAGE.add(text, options, _include)
 
 
-def remove(source: bytes, options: Options) -> bytes:
+def remove(text: str, options: Options) -> str:
     """The app does not include the page's router."""
-
-    def delete(code: Code) -> None:
-        ours = [f"{PAGE.name}()"]
-        PAGE.delete_use(
-            code, lambda line: [*map(code.text, _included(line) or ())] == ours
-        )
-
-    return PAGE.remove(source, options, delete, add)
+    use = r"\w+\.include_router\(jobs_page\(\)\)"
+    return PAGE.remove(text, options, lambda code: PAGE.delete_use(code, use))
 
 
 SEAM = Seam(("main.py",), lines, add, remove, of_page=True, needs_settings=True)
 
 
-def _last_router(code: Code) -> tuple[ast.stmt, str]:
-    """The line to include another router below, and the app's name."""
-    found = code.places(lambda line: _included(line) is not None)
-    found = found or code.places(_makes_app)
-    names = {re.split(r"\W", code.text(line))[0] for line, _ in found}
-    if len(names) != 1 or any(block is not found[0][1] for _, block in found):
+def _include(code: Code, page: str) -> None:
+    """Include the page below the last router, or below the line that makes the app."""
+    found = code.found(r"\w+\.include_router\(.*")
+    found = found or code.found(r"\w+(: \w+)? = (\w+\.)?FastAPI\(.*")
+    block = found[0] if len(found) == 1 else []
+    names = {re.split(r"\W", code.lines[it.lineno - 1].strip())[0] for it in block}
+    if len(names) != 1:
         raise UnknownShapeError("it has no single place where routers are included")
-    return found[-1][0], names.pop()
-
-
-def _included(line: ast.stmt) -> Sequence[ast.expr | ast.keyword] | None:
-    """The arguments of `app.include_router(...)`; None where it is not that."""
-    match line:
-        case ast.Expr(
-            value=ast.Call(
-                func=ast.Attribute(value=ast.Name(), attr="include_router"),
-                args=arguments,
-                keywords=named,
-            )
-        ):
-            return [*arguments, *named]
-    return None
-
-
-def _makes_app(line: ast.stmt) -> bool:
-    match line:
-        case (
-            ast.Assign(targets=[ast.Name()], value=ast.Call(func=made))
-            | ast.AnnAssign(target=ast.Name(), value=ast.Call(func=made))
-        ):
-            return getattr(made, "id", getattr(made, "attr", "")) == "FastAPI"
-    return False
+    code.insert(f"{names.pop()}.include_router({page}())", block[-1])

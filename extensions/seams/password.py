@@ -6,7 +6,7 @@ import re
 import secrets
 from dataclasses import replace
 
-from files import is_ignored
+from repository import Repository
 
 from seams import Options, Seam, UnknownShapeError
 from seams.env import Text, block
@@ -26,7 +26,7 @@ def lines(options: Options) -> str:
 
 def _generated(options: Options) -> str:
     """A password that nobody can guess."""
-    if not is_ignored(options.root / ".env"):
+    if not Repository(options.root).ignores(".env"):
         raise UnknownShapeError("git does not ignore it, so no password goes there")
     return f"{COMMENT}ARQ_PAGE_PASSWORD={secrets.token_urlsafe(24)}"
 

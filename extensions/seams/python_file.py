@@ -1,67 +1,42 @@
-"""A Python file that is edited by inserting and deleting bytes: all others stay."""
+"""A Python file that imports a name of the queue's and has one use of it.
+
+Whole lines are added and taken out, and names within a line: all others stay.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
-from seams import OTHER_PACKAGE, Options, UnknownShapeError, newline_of, undo
-
-BOM = b"\xef\xbb\xbf"
-Node = ast.stmt | ast.expr | ast.alias | ast.keyword
+from seams import OTHER_PACKAGE, Options, UnknownShapeError
 
 
 class Code:
-    """A parsed Python file, and the edits to it.
+    """A parsed Python file, to be edited from its end upwards."""
 
-    Edits refer to the file as it was; `render` makes them all at once.
-    """
-
-    def __init__(self, source: bytes) -> None:
+    def __init__(self, text: str) -> None:
         """Parse it.
 
         Raises:
-            UnknownShapeError: It is not UTF-8, or not Python as Copier's reads it.
+            UnknownShapeError: It is not Python as Copier's reads it.
         """
-        self.source = source
-        self._edits: list[tuple[int, int, bytes]] = []
         try:
-            text = source.removeprefix(BOM).decode("utf-8")
-            self.tree = ast.parse(text)
+            self.tree = ast.parse(text.encode())
         except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
             version = ".".join(map(str, sys.version_info[:2]))
             raise UnknownShapeError(
                 f"Python {version}, on which Copier runs, cannot parse it"
             ) from exc
-        first = len(source) - len(source.removeprefix(BOM))
-        ends = re.finditer(rb"\r\n?|\n", source)
-        self._lines = [first, *(match.end() for match in ends)]
+        self.lines = text.split("\n")
 
-    def render(self) -> bytes:
+    def text(self) -> str:
         """The edited file."""
-        result = self.source
-        for start, end, text in sorted(self._edits, reverse=True):
-            result = result[:start] + text + result[end:]
-        return result
-
-    # --- Where things are ---------------------------------------------------------
-
-    def start(self, node: Node) -> int:
-        """Offset of the node's first byte."""
-        return self._lines[node.lineno - 1] + node.col_offset
-
-    def end(self, node: Node) -> int:
-        """Offset after the node's last byte."""
-        assert node.end_lineno is not None and node.end_col_offset is not None
-        return self._lines[node.end_lineno - 1] + node.end_col_offset
-
-    def text(self, node: Node) -> str:
-        """The node's code."""
-        return self.source[self.start(node) : self.end(node)].decode()
+        return "\n".join(self.lines)
 
     def count(self, name: str) -> int:
         """How often the name is in the code; comments and strings aside."""
@@ -72,182 +47,114 @@ class Code:
             for _, value in ast.iter_fields(node)
         )
 
-    def places(
-        self, is_wanted: Callable[[ast.stmt], bool]
-    ) -> list[tuple[ast.stmt, Sequence[ast.stmt]]]:
-        """The statements that are as wanted, and the blocks they are in."""
-        return [
-            (line, block)
-            for node in ast.walk(self.tree)
-            for _, block in ast.iter_fields(node)
+    def is_line(self, statement: ast.stmt, pattern: str) -> bool:
+        """Is its first line such a one, indentation and comment aside?"""
+        line = self.lines[statement.lineno - 1]
+        return re.fullmatch(rf"\s*(?:{pattern})(?:\s*#.*)?", line) is not None
+
+    def found(self, pattern: str) -> list[list[ast.stmt]]:
+        """The statements that are such lines, by the block that they are in."""
+        names = ("body", "orelse", "finalbody")
+        blocks = (getattr(it, name, 0) for it in ast.walk(self.tree) for name in names)
+        found = (
+            [it for it in block if self.is_line(it, pattern)]
+            for block in blocks
             if isinstance(block, list)
-            for line in block
-            if isinstance(line, ast.stmt) and is_wanted(line)
-        ]
+        )
+        return [*filter(None, found)]
 
-    def _line(self, statement: ast.stmt) -> tuple[int, int, bytes]:
-        """Where the lines of a statement start and end, and their indentation."""
-        first, last = self.start(statement), self.end(statement)
-        start = self._lines[statement.lineno - 1]
-        indent = self.source[start:first]
-        rest = re.match(rb"[ \t\f]*;?[ \t\f]*(#.*)?(\r?\n|$)", self.source[last:])
-        if indent.strip() or not rest:
+    def insert(self, line: str, statement: ast.stmt, *, above: bool = False) -> None:
+        """Insert a line below a statement, or above it, indented alike."""
+        assert statement.end_lineno is not None
+        indent = self.lines[statement.lineno - 1][: statement.col_offset]
+        if indent.strip():
             raise UnknownShapeError("the line to edit holds more than one statement")
-        return start, last + rest.end(), indent
-
-    # --- Edits ----------------------------------------------------------------------
-
-    def insert(self, offset: int, text: bytes) -> None:
-        """Insert text."""
-        self._edits.append((offset, offset, text))
-
-    def delete_item(self, items: Sequence[Node], index: int) -> None:
-        """Delete one of several with commas between."""
-        if index + 1 < len(items):
-            start, end = self.start(items[index]), self.start(items[index + 1])
-        else:
-            start, end = self.end(items[index - 1]), self.end(items[index])
-        self._edits.append((start, end, b""))
-
-    def insert_above(self, statement: ast.stmt, *lines: str) -> None:
-        """Insert lines above a statement, indented alike."""
-        start, _, indent = self._line(statement)
-        self.insert(start, self._indented(lines, indent))
-
-    def insert_below(self, statement: ast.stmt, *lines: str) -> None:
-        """Insert lines below a statement, indented alike."""
-        _, end, indent = self._line(statement)
-        text = self._indented(lines, indent)
-        if not self.source[:end].endswith(b"\n"):
-            newline = newline_of(self.source)
-            text = newline + text.removesuffix(newline)
-        self.insert(end, text)
-
-    def _indented(self, lines: Iterable[str], indent: bytes) -> bytes:
-        newline = newline_of(self.source)
-        return b"".join((indent + it.encode() if it else b"") + newline for it in lines)
-
-    def delete_line(
-        self, statement: ast.stmt, *, blank: str = "", above: str = ""
-    ) -> None:
-        """Delete a statement's lines, and blank ones "above" or "below".
-
-        And with them the line `above`, where that is the one above.
-        """
-        newline = newline_of(self.source)
-        start, end, _ = self._line(statement)
-        head = self.source[:start]
-        *_, last = head.splitlines(keepends=True) or [b""]
-        if above and last.strip() == above.encode():
-            head = head.removesuffix(last)
-        while blank == "above" and head.endswith((b"\n\n", b"\n\r\n")):
-            head = head.removesuffix(newline)
-        while blank == "below" and self.source.startswith(newline, end):
-            end += len(newline)
-        if not self.source[:end].endswith(b"\n"):  # then none ends the line above
-            head = head.removesuffix(newline)
-        self._edits.append((len(head), end, b""))
+        at = statement.lineno - 1 if above else statement.end_lineno
+        self.lines.insert(at, indent + line)
 
     # --- Imports --------------------------------------------------------------------
 
-    def imports_name(self, module: str, name: str) -> str:
-        """What `from module import name` calls it here; empty if there is none."""
-        for _, alias in self._imported(module, name):
-            return alias.asname or name
-        return ""
-
-    def _imported(
-        self, module: str, name: str
-    ) -> Iterator[tuple[ast.ImportFrom, ast.alias]]:
+    def imported(self, module: str, name: str) -> tuple[ast.ImportFrom, str] | None:
+        """The line `from module import name`, and what the name is called here."""
         for line in self.tree.body:
-            if isinstance(line, ast.ImportFrom) and _module_of(line) == module:
-                yield from ((line, it) for it in line.names if it.name == name)
+            if isinstance(line, ast.ImportFrom) and (line.module, line.level) == (
+                module,
+                0,
+            ):
+                for it in line.names:
+                    if it.name == name:
+                        return line, it.asname or name
+        return None
 
     def add_import(self, module: str, name: str, root: Path) -> None:
         """Add `from module import name` where isort would put it."""
         body = self.tree.body
-        for line in body:
-            if not isinstance(line, ast.ImportFrom) or line.names[0].name == "*":
-                continue
-            if _module_of(line) == module:
-                return self._import_with(line, name)
-        imports = [it for it in body if isinstance(it, ast.Import | ast.ImportFrom)]
-        if not imports:
-            raise UnknownShapeError("it has no imports at its head")
-        if not all(map(_may_stand_between, body[: body.index(imports[-1])])):
-            raise UnknownShapeError("other code stands between its imports")
+        head = [*takewhile(_is_head, body)]
+        imports = [it for it in head if isinstance(it, IMPORTS)]
+        if not imports or any(isinstance(it, IMPORTS) for it in body[len(head) :]):
+            raise UnknownShapeError("its imports are not all at its head, and absolute")
+        own = {
+            line.module or "": line
+            for line in imports
+            if isinstance(line, ast.ImportFrom) and _is_own(line.module, root, module)
+        }
         text = f"from {module} import {name}"
-        absolute = [it for it in imports if not getattr(it, "level", 0)]
-        own = [it for it in absolute if _is_own(_module_of(it), root, module)]
-        later = [it for it in own if _module_of(it) > module]
-        if later:
-            self.insert_above(later[0], text)
+        if module in own:
+            self._import_with(own[module], name)
+        elif later := [line for it, line in own.items() if it > module]:
+            self.insert(text, later[0], above=True)
         elif own:
-            self.insert_below(own[-1], text)
-        elif absolute:
-            self.insert_below(absolute[-1], "", text)
+            self.insert(text, [*own.values()][-1])
         else:
-            self.insert_above(imports[0], text, "")
+            self.insert(text, imports[-1])
+            self.insert("", imports[-1])
 
     def _import_with(self, line: ast.ImportFrom, name: str) -> None:
         """Add the name to those that are imported already, where isort would put it."""
-        first, last = line.names[0], line.names[-1]
-        is_vertical = first.lineno != last.lineno
-        column = b" " * first.col_offset
-        between = newline_of(self.source) + column if is_vertical else b" "
-        later = [it for it in line.names if _isort_key(it.name) > _isort_key(name)]
-        if later:
-            self.insert(self.start(later[0]), name.encode() + b"," + between)
-        else:
-            self.insert(self.end(last), b"," + between + name.encode())
+        start, names, end = self._names(line)
+        later = [it for it in names if it.islower() and it > name]
+        names.insert(names.index(later[0]) if later else len(names), name)
+        self.lines[line.lineno - 1] = start + ", ".join(names) + end
 
-    def remove_import(self, module: str, name: str, *, blank: str) -> None:
-        """Take the name out of `from module import name`; the line, if it is alone.
+    def remove_import(self, line: ast.ImportFrom, name: str) -> None:
+        """Take the name out; and the line, if it is alone there."""
+        index, (start, names, end) = line.lineno - 1, self._names(line)
+        names.remove(name)
+        if names:
+            self.lines[index] = start + ", ".join(names) + end
+            return
+        del self.lines[index]
+        below = "".join(self.lines[index : index + 1])
+        is_alone = not below.startswith(("from ", "import "))
+        if index and is_alone and not self.lines[index - 1]:  # that came with it
+            del self.lines[index - 1]
 
-        And with the line, the blank ones "above" or "below".
-        """
-        for line, alias in self._imported(module, name):
-            if len(line.names) == 1:
-                self.delete_line(line, blank=blank)
-            else:
-                self.delete_item(line.names, line.names.index(alias))
+    def _names(self, line: ast.ImportFrom) -> tuple[str, list[str], str]:
+        """What is before the names of an import, the names, and what is after them."""
+        pattern = r"(from \S+ import )((?:\w[\w ]*, )*\w[\w ]*?)(\s*#.*)?"
+        match = re.fullmatch(pattern, self.lines[line.lineno - 1])
+        if not match:
+            raise UnknownShapeError(f"it imports {line.module} in a way of its own")
+        return match[1], match[2].split(", "), match[3] or ""
 
 
-def awaits(line: ast.stmt, name: str) -> bool:
-    """Is it a line with `await name()`, and nothing else?"""
+IMPORTS = (ast.Import, ast.ImportFrom)
+
+
+def _is_head(line: ast.stmt) -> bool:
+    """Is it an absolute import, or a docstring?"""
     match line:
-        case ast.Expr(value=ast.Await(value=ast.Call(func=ast.Name(id=called)))):
-            return called == name
-    return False
-
-
-def _may_stand_between(line: ast.stmt) -> bool:
-    """Is it an import, a docstring, or imports for the type checker?"""
-    match line:
-        case ast.Import() | ast.ImportFrom() | ast.Expr(ast.Constant(str())):
+        case ast.Import() | ast.ImportFrom(level=0) | ast.Expr(ast.Constant(str())):
             return True
-        case ast.If(test=ast.Name(id=name) | ast.Attribute(attr=name)):
-            return name == "TYPE_CHECKING"
     return False
 
 
-def _module_of(line: ast.stmt) -> str:
-    """The dotted name after `from`; empty for a relative import, and for `import`."""
-    is_absolute = isinstance(line, ast.ImportFrom) and not line.level
-    return (line.module or "") if is_absolute else ""  # type: ignore[attr-defined]
-
-
-def _isort_key(name: str) -> tuple[int, str]:
-    """Constants come before classes, and those before all else."""
-    return (0 if name.isupper() else 1 if name[:1].isupper() else 2), name
-
-
-def _is_own(module: str, root: Path, new: str) -> bool:
+def _is_own(module: str | None, root: Path, new: str) -> bool:
     """Is a module the project's, or of the package of ours, which may come later?"""
-    name = module.partition(".")[0]
+    name = (module or "").partition(".")[0]
     if name == new.partition(".")[0]:
         return True
-    return bool(name) and ((root / name).is_dir() or (root / f"{name}.py").is_file())
+    return (root / name).is_dir() or (root / f"{name}.py").is_file()
 
 
 # --- A name of the queue's ------------------------------------------------------------
@@ -264,68 +171,57 @@ class Imported:
         """Its import."""
         return f"from {options.package}.{self.module} import {self.name}"
 
-    def found(self, code: Code, options: Options) -> str:
-        """What the file calls it; empty where the name is not there at all.
+    def add(self, text: str, options: Options, use: Callable[[Code, str], None]) -> str:
+        """The file with the import and a use of it; as it is where it has both.
+
+        Args:
+            text: The file.
+            options: The answers.
+            use: Adds the use of what the name is called in the file.
 
         Raises:
             UnknownShapeError: The name is from the other package, or something else.
         """
-        other = f"{OTHER_PACKAGE[options.package]}.{self.module}"
-        if code.imports_name(other, self.name):
+        code, package = Code(text), options.package
+        other = f"{OTHER_PACKAGE[package]}.{self.module}"
+        if code.imported(other, self.name):
             raise UnknownShapeError(f"it imports {self.name} from {other}")
-        name = code.imports_name(f"{options.package}.{self.module}", self.name)
-        if not name and code.count(self.name):
+        found = code.imported(f"{package}.{self.module}", self.name)
+        if not found and code.count(self.name):
             raise UnknownShapeError(f"it has another {self.name}")
-        return name
-
-    def add(self, code: Code, options: Options) -> None:
-        """Import it.
-
-        Raises:
-            UnknownShapeError: As `Code.add_import`.
-        """
-        code.add_import(f"{options.package}.{self.module}", self.name, options.root)
+        name = found[1] if found else self.name
+        if code.count(name) > 1:
+            return text
+        use(code, name)
+        if not found:
+            code.add_import(f"{package}.{self.module}", name, options.root)
+        return code.text()
 
     def remove(
-        self,
-        source: bytes,
-        options: Options,
-        use: Callable[[Code], None],
-        add: Callable[[bytes, Options], bytes],
-    ) -> bytes:
-        """The file without the import and the one use of it, which `use` deletes.
-
-        `add` added both: it knows which blank lines came with them.
+        self, text: str, options: Options, take_out: Callable[[Code], None]
+    ) -> str:
+        """The file without the import and the one use of it, which `take_out` deletes.
 
         Raises:
             UnknownShapeError: There is more than one use, or none.
         """
-        module = f"{options.package}.{self.module}"
-        code = Code(source)
-        if not code.imports_name(module, self.name):
-            return source
+        code = Code(text)
+        found = code.imported(f"{options.package}.{self.module}", self.name)
+        if not found:
+            return text
         if code.count(self.name) != 2:
             raise UnknownShapeError(f"it uses {self.name} in a way of its own")
+        take_out(code)
+        code.remove_import(found[0], self.name)
+        return code.text()
 
-        def without(blank: str) -> bytes:
-            code = Code(source)
-            use(code)
-            code.remove_import(module, self.name, blank=blank)
-            return code.render()
-
-        blanks = ("", "above", "below")
-        return undo(source, map(without, blanks), lambda one: add(one, options))
-
-    def delete_use(self, code: Code, is_it: Callable[[ast.stmt], bool]) -> None:
+    def delete_use(self, code: Code, pattern: str) -> None:
         """Delete the line that uses it.
 
         Raises:
-            UnknownShapeError: There is no such line, or nothing would be left there.
+            UnknownShapeError: There is no such line.
         """
-        places = code.places(is_it)
-        if len(places) != 1:
+        uses = code.found(pattern)
+        if not uses:
             raise UnknownShapeError(f"it uses {self.name} in a way of its own")
-        [(statement, block)] = places
-        if len(block) == 1:
-            raise UnknownShapeError(f"nothing but {self.name} is there")
-        code.delete_line(statement)
+        del code.lines[uses[0][0].lineno - 1]

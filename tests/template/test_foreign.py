@@ -103,11 +103,11 @@ def test_what_needs_the_settings_is_left_alone_where_they_are(
 @pytest.mark.parametrize("own", ['"arq>=0.25.0"', '"arq"', "'ARQ[watch]>=0.28'"])
 def test_an_arq_that_was_there_before_stays(own: str, tmp_path: Path) -> None:
     options = seams.Options(tmp_path, "core")
-    text = f'[project]\ndependencies = [\n    {own},\n    "a",\n]\n'.encode()
+    text = f'[project]\ndependencies = [\n    {own},\n    "a",\n]\n'
     assert pyproject.SEAM.remove(text, options) == text
-    ours = pyproject.SEAM.add(text.replace(own.encode(), b'"b"'), options)
-    assert DEPENDENCY.encode() in ours
-    assert DEPENDENCY.encode() not in pyproject.SEAM.remove(ours, options)
+    ours = pyproject.SEAM.add(text.replace(own, '"b"'), options)
+    assert DEPENDENCY in ours
+    assert DEPENDENCY not in pyproject.SEAM.remove(ours, options)
 
 
 MODULES = ("queue", "operator", "types", "yaml", "copier", "string", "ast", "tomllib")
@@ -142,8 +142,8 @@ def test_modules_that_are_called_like_pythons(own_shop_with_queue: Shop) -> None
 def test_a_preview_is_what_is_written_also_before_the_package_is_there(
     tmp_path: Path,
 ) -> None:
-    source = b"import os\n\nfrom core_tools import a\nfrom zebra import b\n\n\n"
-    source += b"class Settings(BaseSettings):\n    x: int = 1\n"
+    source = "import os\n\nfrom core_tools import a\nfrom zebra import b\n\n\n"
+    source += "class Settings(BaseSettings):\n    x: int = 1\n"
     options = seams.Options(tmp_path, "core")
     (tmp_path / "zebra.py").touch()
     preview = settings.SEAM.add(source, options)

@@ -140,8 +140,6 @@ def test_the_users_own_way_is_kept(line: str, options: seams.Options) -> None:
     [
         ("import A, b", "import A, b, jobs_page"),
         ("import set_pool", "import jobs_page, set_pool"),
-        ("import (\n    b,\n    z,\n)", "import (\n    b,\n    jobs_page,\n    z,\n)"),
-        ("import (\n    a,\n    b,\n)", "import (\n    a,\n    b,\n    jobs_page,\n)"),
         ("import b as c  # why", "import b as c, jobs_page  # why"),
     ],
 )
@@ -152,6 +150,15 @@ def test_an_import_of_the_module_is_shared(
     result = wire.edited(source, MAIN, options, mode="write")
     assert f"from core.arq {after}\n\n" in result.decode()
     assert wire.edited(result, MAIN, options, mode="remove") == source
+
+
+@pytest.mark.parametrize("names", ["(\n    a,\n    b,\n)", "(a)", "a,b", "*"])
+def test_an_import_that_is_written_in_another_way_is_left(
+    names: str, options: seams.Options
+) -> None:
+    source = f"from core.arq import {names}\n\napp = FastAPI()\n".encode()
+    with pytest.raises(UnknownShapeError, match=r"imports core\.arq in a way of its"):
+        added(MAIN, source, options)
 
 
 def test_the_other_package_is_pointed_out(options: seams.Options) -> None:

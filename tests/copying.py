@@ -21,6 +21,7 @@ from types import CodeType
 from typing import IO, Any
 from unittest.mock import patch
 
+import clones
 import plumbum
 import wire
 from commands import FACTS
@@ -37,6 +38,7 @@ _load = _template.load_template_config
 _configs: dict[bytes, dict[str, Any]] = {}
 _sync_mode = Worker._sync_git_index_executable_bit
 _answers_file = Worker.answers_relpath.fget  # type: ignore[attr-defined]
+_rendered = Worker._render_string
 
 
 def _compiled_once(self: Environment, source: str, *args: Any, **options: Any) -> Any:
@@ -68,6 +70,20 @@ def _rendered_once(self: Worker) -> Path:
     if "_answers_file" not in known:
         known["_answers_file"] = _answers_file(self)
     return Path(known["_answers_file"])
+
+
+def _rendered_if_templated(
+    self: Worker, string: str, extra_context: dict[str, Any] | None = None
+) -> str:
+    """What Jinja makes of a text: itself, where nothing is in braces.
+
+    Most parts of the template's paths are such texts.
+    """
+    if not set("{}\n").intersection(string) and not self.template.envops.keys() - {
+        "keep_trailing_newline"
+    }:
+        return string
+    return _rendered(self, string, extra_context)
 
 
 def _ignores_modes(root: Path) -> bool:
@@ -114,10 +130,12 @@ def shortcuts() -> Iterator[None]:
             _sync_mode(self, path, mode)
 
     with (
+        clones.made_once(),
         patch.object(subprocess, "run", _run_or_wire),
         patch.object(Environment, "compile", _compiled_once),
         patch.object(_template, "load_template_config", _loaded_once),
         patch.object(Worker, "answers_relpath", property(_rendered_once)),
+        patch.object(Worker, "_render_string", _rendered_if_templated),
         patch.object(Worker, "_sync_git_index_executable_bit", sync_mode),
     ):
         yield

@@ -128,8 +128,11 @@ def make_template(directory: Path) -> Path:
 
 
 def release(template: Path, tag: str) -> None:
+    """Commit and tag; the same files make the same commit, see clones.py."""
+    dates = dict.fromkeys(("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"), "2026-01-01T00:00")
     git(template, "add", "-A")
-    git(template, "commit", "-qm", tag, "--allow-empty")
+    commit = ["git", "commit", "-qm", tag, "--allow-empty"]
+    run(commit, cwd=template, env=dates)
     git(template, "tag", tag)
 
 

@@ -3,7 +3,7 @@
     python outbox_kit.py REDIS_URL DATABASE_URL TOTAL DIRECTORY
 
 makes so many transactions: two writers and two processes that move what is committed, of
-which one, at random, is killed each 100 ms, and replaced.
+which one, at random, is killed after every few transactions, and replaced.
 """
 
 from __future__ import annotations
@@ -14,15 +14,28 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from arq_runtime.client.calls import Call
 from arq_runtime.client.client import Client
 from arq_runtime.client.outbox import Outbox
+from arq_runtime.queue import Queue
 from arq_runtime.worker.relay import Relay
 from kit import App
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+
+class Slow(Client):
+    """Takes its time to send, and to go on: what meets it in the middle is found."""
+
+    async def send(self, queue: Queue, calls: Sequence[Call]) -> Any:
+        await asyncio.sleep(random.uniform(0, 0.02))
+        sent = await super().send(queue, calls)
+        await asyncio.sleep(random.uniform(0, 0.02))
+        return sent
 
 
 class Database:
@@ -76,7 +89,7 @@ class Database:
 
 WRITERS = 2
 #: At least so many transactions are tried between two kills.
-STEP = 5
+STEP = 10
 
 
 async def write(database: Database, log: Path, writer: int, total: int) -> None:
@@ -91,7 +104,7 @@ async def write(database: Database, log: Path, writer: int, total: int) -> None:
 async def move(database: Database) -> None:
     while True:  # not by turns: a killed one would hold up the others
         await database.outbox.move()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
 
 
 def start(number: int, urls: list[str], total: int, directory: Path) -> int:
@@ -101,7 +114,8 @@ def start(number: int, urls: list[str], total: int, directory: Path) -> int:
     try:
 
         async def main() -> None:
-            database = Database(App(urls[0]), urls[1])
+            app = App(urls[0])
+            database = Database(app, urls[1], Slow(app.queues))
             if number < WRITERS:
                 await write(database, directory / f"tried-{number}", number, total)
             else:
@@ -115,6 +129,7 @@ def start(number: int, urls: list[str], total: int, directory: Path) -> int:
 
 def main(redis_url: str, database_url: str, total: int, directory: Path) -> None:
     urls = [redis_url, database_url]
+    create_async_engine(database_url)  # imports the driver here, not in each process
     pids = {n: start(n, urls, total, directory) for n in range(WRITERS + 2)}
     kills = tried = 0
     while any(number < WRITERS for number in pids):

@@ -98,13 +98,22 @@ def wire(
             return ""
         if not path.stat().st_mode & stat.S_IWUSR:
             raise UnknownShapeError("it is read-only")
-        path.write_bytes(result)
+        _replace(path, source, result)
     except (UnknownShapeError, OSError) as exc:
         why = getattr(exc, "strerror", None) or str(exc)
         return _by_hand(name, why, seam, options, wanted)
     target = f" -> {path.readlink()}" if path.is_symlink() else ""
     target += " (not in git)" if repository.ignores(name) else ""
     return f"{WIRED if wanted else UNWIRED}{name}{target}"
+
+
+def _replace(path: Path, old: bytes, new: bytes) -> None:
+    """Write in place, which keeps mode, owner and links; all or nothing."""
+    try:
+        path.write_bytes(new)
+    except OSError:  # the disk is full, say: there was room for the old
+        path.write_bytes(old)
+        raise
 
 
 HIDDEN = {(True, True), (True, False), (None, True)}

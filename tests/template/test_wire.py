@@ -1,6 +1,7 @@
 """The seams: exact, idempotent, and never a guess."""
 
 import os
+import resource
 import sys
 import textwrap
 from pathlib import Path
@@ -598,6 +599,20 @@ def test_a_read_only_file_is_explained(shop: Shop) -> None:
     (shop / ".env").chmod(0o400)
     assert ".env: it is read-only" in shop.wire("write").stderr
     assert "ARQ_REDIS_URL" not in (shop / ".env").read_text()
+
+
+def test_a_file_for_which_there_is_no_room_stays(shop: Shop) -> None:
+    before = (shop / "settings.py").read_text()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    try:
+        said = wire.wire(
+            seam("settings.py"), seams.Options(shop.root, "core"), mode="write"
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "settings.py: File too large. Add by hand:" in said
+    assert (shop / "settings.py").read_text() == before
 
 
 @pytest.mark.parametrize(

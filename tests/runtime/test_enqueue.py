@@ -1,7 +1,7 @@
 """What enqueue takes, and what it refuses."""
 
 from collections.abc import Awaitable, Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import pytest
@@ -48,6 +48,8 @@ MISTAKES: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     (("ad", 1), {}, "ValueError: no task 'ad'; did you mean 'add'?"),
     (("x", 1), {}, "ValueError: no task 'x'; there is add, show"),
     ((late, 1), {}, "ValueError: no task 'late'; there is add, show"),
+    ((None, 1), {}, "TypeError: a task, or its name, is what to enqueue, not None"),
+    ((partial(add, a=1),), {}, "ValueError: no task 'functools.partial(<function add"),
     (("add",), {}, "TypeError: add: missing a required argument: 'a'"),
     ((add,), {}, "TypeError: add: missing a required argument: 'a'"),
     ((add, 1, 2, 3), {}, "TypeError: add: too many positional arguments"),

@@ -173,6 +173,7 @@ class Queues:
         """Where a call of the task goes.
 
         Raises:
+            TypeError: That is no task.
             ValueError: There is no such queue, or no such task; or several queues have
                 it, and none of them is the default one.
         """
@@ -192,7 +193,10 @@ class Queues:
         if found:
             return found[0]
         known = {task for queue in queues for task in queue.tasks()}
-        name = function if isinstance(function, str) else function.__qualname__
+        if not (isinstance(function, str) or callable(function)):
+            text = f"a task, or its name, is what to enqueue, not {function!r:.100}"
+            raise TypeError(text)
+        name = str(getattr(function, "__qualname__", function))
         if known and (queue_name is None or name not in known):
             where = "" if queue_name is None else f" on queue {queue_name!r}"
             raise ValueError(f"no task {name!r}{where}{instead(name, known)}")

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -48,6 +49,28 @@ async def test_every_call_ends_in_time_and_says_where_to_look(
     assert all(line.getMessage().startswith(NAMED) for line in lines)
     assert not any(line.exc_info for line in lines)
     await app.server.close()
+
+
+async def test_calls_that_have_all_been_given_up_end_no_task_of_ours(
+    own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose exception nobody would retrieve: Python logs a traceback then."""
+    shorten(monkeypatch, deadline=1, attempt=0.4)
+    app, tasks = App(own_redis.url), list[asyncio.Task[Any]]()
+
+    def task(loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        tasks.append(asyncio.Task(coroutine, loop=loop, **options))
+        return tasks[-1]
+
+    own_redis.freeze()
+    asyncio.get_running_loop().set_task_factory(task)
+    first = asyncio.create_task(outcome(app.client.enqueue("job")))
+    await asyncio.sleep(0.1)  # so that the second is not sent with it
+    found = [await outcome(app.client.enqueue("job")), await first]
+    assert all(one.text.startswith(NAMED) for one in found), found
+    await asyncio.wait(tasks)
+    assert not [one for one in tasks if one.exception()]
+    await app.close()
 
 
 async def test_every_call_ends_within_5_seconds(own_redis: OwnRedis) -> None:

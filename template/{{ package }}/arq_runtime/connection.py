@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
@@ -46,25 +47,33 @@ class ServerSettings(RedisSettings):
     """Are the hosts nodes of a cluster?"""
 
 
+@contextmanager
+def _losses_named() -> Iterator[None]:
+    """A connection that is lost is a ConnectionError."""
+    try:
+        yield
+    except (AttributeError, TypeError, RuntimeError) as exc:
+        # Python 3.12 and 3.13 write on to a lost connection, whose parts are None
+        # by then (https://github.com/python/cpython/issues/136234); uvloop says
+        # that its handler is closed.
+        if not str(exc).startswith(("'NoneType' object", "unable to perform")):
+            raise
+        raise ConnectionError("Connection lost") from exc
+
+
 class _Once(Retry):
-    """Tries once, since client and worker try again themselves; names what was lost."""
+    """Tries once, since client and worker try again themselves."""
 
     async def call_with_retry(self, do: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with _losses_named():
             return await super().call_with_retry(do, *args, **kwargs)
-        except (AttributeError, TypeError, RuntimeError) as exc:
-            # Python 3.12 and 3.13 write on to a lost connection, whose parts are None
-            # by then (https://github.com/python/cpython/issues/136234); uvloop says
-            # that its handler is closed.
-            if not str(exc).startswith(("'NoneType' object", "unable to perform")):
-                raise
-            raise ConnectionError("Connection lost") from exc
 
 
 async def _greet(connection: Any) -> None:
     """Log in, as redis-py does; where the server closes over it, find out why."""
     try:
-        await connection.on_connect()
+        with _losses_named():
+            await connection.on_connect()
     except ConnectionError as exc:
         said = b"" if connection.is_connected else await _first_words(connection)
         if said.startswith(b"-"):

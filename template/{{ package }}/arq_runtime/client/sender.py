@@ -203,7 +203,8 @@ class Sender:
             while self._waiting:
                 together = self._next()
                 try:
-                    await self._deliver(together, self._run)
+                    if together:  # else all of them have given up
+                        await self._deliver(together, self._run)
                     await asyncio.sleep(0)  # who is answered may call again: together
                 except BaseException as exc:  # whatever it is, nobody is left waiting
                     _fail([*together, *self._waiting], exc)

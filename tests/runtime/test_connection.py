@@ -1,13 +1,17 @@
 """What a Redis URL says, and servers that are reached in other ways than plain TCP."""
 
+import asyncio
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 import trustme
-from arq_runtime.connection import parse_redis_url
+import uvloop
+from arq_runtime.connection import REDIS_ERRORS, connect, parse_redis_url
 from arq_runtime.server import QueueUnavailableError
 from kit import App
 from proxy import Proxy
@@ -151,3 +155,41 @@ async def test_tls_trusts_no_other_certificate(
             ):
                 await app.enqueue(add, 1)
             await app.close()
+
+
+#: A server that drops each connection at the first byte, as one that ends.
+DROPPING = """
+import socket, struct
+server = socket.create_server(("127.0.0.1", 0), backlog=50)
+print(server.getsockname()[1], flush=True)
+while True:
+    connection, _ = server.accept()
+    reset = struct.pack("ii", 1, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    connection.settimeout(0.01)
+    try:
+        connection.recv(1)
+    except TimeoutError:
+        pass
+    connection.close()
+"""
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_connection_that_is_lost_is_an_error_of_redis(run: Any) -> None:
+    """Whatever the event loop says of it: any other exception ends the worker."""
+
+    async def main(port: int) -> None:
+        settings = parse_redis_url(f"redis://127.0.0.1:{port}")
+        connections = connect(settings, socket_timeout=5)  # as a worker's
+        for _ in range(200):
+            with pytest.raises(REDIS_ERRORS):
+                await connections.ping()
+
+    command = [sys.executable, "-c", DROPPING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout
+        try:
+            run(main(int(server.stdout.readline())))
+        finally:
+            server.kill()

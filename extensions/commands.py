@@ -51,7 +51,7 @@ def _wiring(mode: str, context: dict[str, Any]) -> str:
             "copier": _copier("{}", context),
             "answers_file": str(conf["answers_file"]),
             "template": str(conf["src_path"]),
-            "since": str(context.get("_version_from") or ""),
+            "since": str(context.get("_version_pep440_from") or ""),
         }
     )
     return mode

@@ -39,8 +39,7 @@ def to_delete(rendering: Rendering, *, everything: bool) -> tuple[list[str], lis
         and not alike((repository.root / name).read_bytes(), files[name])
     ]
     deleted = [*(name for name in there if name not in kept), answers_file]
-    committed = repository.committed(deleted)
-    if lost := [name for name in deleted if name not in committed]:
+    if lost := repository.uncommitted(deleted):
         raise CannotTellError(f"git has no copy of {', '.join(lost)}")
     return deleted, kept
 

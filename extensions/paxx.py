@@ -83,11 +83,6 @@ class Project:
     # --- What it is ---------------------------------------------------------------
 
     @cached_property
-    def main(self) -> bool:
-        """Is there a project at all? Not where an update renders for comparison."""
-        return (self.root / "main.py").is_file()
-
-    @cached_property
     def settings_file(self) -> str:
         """settings.py, or the package's __init__.py."""
         return self.first(("settings.py", "settings/__init__.py"))
@@ -301,15 +296,16 @@ class Project:
         Copier replaces an answer that its validator finds invalid by the default. It
         holds where an update renders for comparison, and there is no project.
         """
-        now = getattr(self, name)
-        if name == "worker_classes" and self.main and answer != now:
-            return "tasks.py has other queues by now."
+        now = getattr(self, name, None)
+        is_project = (self.root / "main.py").is_file()
+        if name == "worker_classes" and is_project and answer != now:
+            return "it is read from tasks.py, leave it out."
         if name in ("compose_file", "redis_service") and now and not answer:
-            return f"There is {now} by now."
+            return f"it cannot be empty, there is {now}."
         if name in ("metrics", "linux_server") and now and not answer:
-            return "The project has it by now."
+            return "it cannot be no, the project has it."
         if name == "redis_condition" and now == "service_started" and answer != now:
-            return "The Redis of the project's own has no health check."
+            return "it is service_started, as that Redis has no health check."
         return ""
 
     # --- Git ----------------------------------------------------------------------
@@ -356,7 +352,7 @@ def _compose_services(text: str) -> dict[str, dict[str, Any]]:
         services = yaml.load(text, _ComposeLoader)["services"]
         named = {k: v for k, v in services.items() if NAME.fullmatch(str(k))}
         return {str(k): v for k, v in named.items() if isinstance(v, dict)}
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError):
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError):
         return {}
     except RecursionError:  # nested without end
         return {}

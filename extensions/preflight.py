@@ -112,8 +112,7 @@ class Preflight(ContextHook):
             )
         gone = self._rendered_before(context, answers) - files.keys() - skipped
         differing += [name for name in sorted(gone) if repository.has(name)]
-        committed = repository.committed(differing)
-        if lost := [name for name in differing if name not in committed]:
+        if lost := repository.uncommitted(differing):
             raise UserMessageError(_no_copy(repository, lost))
         self._loses_nothing = True
         return ""
@@ -200,20 +199,17 @@ def _refusal(project: Project, repository: Repository, conf: Any) -> str:
         return _leaving_problem(project, repository, answers_file)
     if mode == "wire" and not answers:
         return f"mode=wire: there is no {answers_file} here, so there is no queue yet."
-    if data.get("worker_classes", project.worker_classes) != project.worker_classes:
-        return "worker_classes: it is read from tasks.py, leave it out."
-    for name in ("metrics", "linux_server"):
-        if name in data and project.outdated(name, _as_bool(data[name])):
-            return f"{name}: it cannot be no, the project has it."
+    for name, value in data.items():
+        answer = _is_yes(value) if RULES.get(name) == YES_OR_NO else value
+        if problem := project.outdated(name, answer):
+            return f"{name}: {problem}"
     compose_file = data.get("compose_file", project.compose_file)
-    if not compose_file and project.compose_file:
-        return f"compose_file: it cannot be empty, there is {project.compose_file}."
-    database = _as_bool(data.get("database", project.database))
+    database = _is_yes(data.get("database", project.database))
     for name, needed, what in (
         ("include_compose_worker", compose_file, "Compose file to add the worker to"),
         ("include_outbox", database, "db/database.py of Paxx's to keep jobs in"),
     ):
-        if _as_bool(data.get(name)) and not needed:
+        if _is_yes(data.get(name)) and not needed:
             return f"{name}: there is no {what}. Add one, or answer no."
     may_overwrite = conf["overwrite"] or sys.stdin.isatty()
     if project.old_queue and mode == "write" and not may_overwrite:
@@ -243,13 +239,6 @@ def _project_problem(project: Project) -> str:
             " run copier in the directory that `paxx bootstrap` made."
         )
     text = project.text(project.settings_file)
-    if project.settings_file == "settings.py" and not re.search(
-        r"(?m)^class Settings\b", text
-    ):
-        return (
-            "settings.py has no `class Settings`: the queue's settings are added "
-            "to that class, so name yours Settings and run copier again."
-        )
     object_ = r"(?m)^(settings *[:=]|from [\w.]+ import (\([^)]*|.*)(\bsettings\b|\*))"
     if project.settings_file and not re.search(object_, text):
         return (
@@ -292,7 +281,7 @@ def _leaving_problem(
         return f"There is no {answers_file} here, which says what to take out."
     if not project.git:
         return "This directory is not in git, which would keep what is taken out."
-    if repository.run("status", "--porcelain", "--", "."):
+    if repository.dirty:
         return "There are changes: commit or stash them, then take the queue out."
     return ""
 
@@ -386,7 +375,5 @@ def _wrong(answers: dict[str, Any]) -> str:
     return ""
 
 
-def _as_bool(value: Any) -> bool | None:
-    texts = YES_OR_NO[0].split("|")  # yes and no by turns
-    text = str(value).lower()
-    return text in texts[::2] if text in texts else None
+def _is_yes(value: Any) -> bool:
+    return str(value).lower() in YES_OR_NO[0].split("|")[::2]  # yes and no by turns

@@ -79,25 +79,15 @@ class Rendering:
             run_copy(self.template, directory, **options)
 
 
-@dataclass(frozen=True)
-class Loss:
-    """What an update did not do."""
-
-    text: str
-    """In words."""
-    is_fault: bool
-    """Should it have?"""
-
-
-def losses(rendering: Rendering) -> list[Loss]:
-    """What is gone of the user's, and what did not come of the template's."""
+def losses(rendering: Rendering) -> dict[str, bool]:
+    """What is gone of the user's, or did not come of the template's; is it a fault?"""
     try:
         return _losses(rendering)
     except CannotTellError as exc:
-        return [Loss(f"Whether changes of yours are gone is not known: {exc}.", False)]
+        return {f"Whether changes of yours are gone is not known: {exc}.": False}
 
 
-def _losses(rendering: Rendering) -> list[Loss]:
+def _losses(rendering: Rendering) -> dict[str, bool]:
     root, project = rendering.root, Project(rendering.root)
     old = rendering.files(ref="HEAD")
     head = rendering.repository.blobs(old)
@@ -115,33 +105,29 @@ def _losses(rendering: Rendering) -> list[Loss]:
     ]
     missed = [*links, *(name for name in old if name not in head)]
     if not changed and not missed:
-        return []
+        return {}
     new = rendering.files()
-    found = []
+    found = {}
     for name in missed:
         if name in work and name not in links and new.get(name):
             text = f"{name} is back, which you had deleted or renamed: `git rm` it."
-            found.append(Loss(f"The update is not clean: {text}\n", True))
+            found[f"The update is not clean: {text}\n"] = True
         elif not alike(new.get(name, old[name]), old[name]):
-            found.append(Loss(_not_updated(name, name in links), False))
+            why = "a link of yours" if name in links else "deleted or renamed"
+            found[f"{name} is {why}, and got nothing of the new version.\n"] = False
     for name in changed:
         see = f" To see that:\n\n    git show HEAD:./{name}\n"
         if name not in work:
             text = f"{name} is gone, and with it what you had changed there."
-            found.append(Loss(text + see, False))
+            found[text + see] = False
         elif (root / f"{name}.rej").exists():
-            found.append(Loss(f"{name}.rej has what could not be merged.\n", False))
+            found[f"{name}.rej has what could not be merged.\n"] = False
         elif name in new and not _is_merged(
             work[name], head[name], old[name], new[name]
         ):
             text = f"The update is not clean: {name} has lost changes of yours."
-            found.append(Loss(text + see, True))
+            found[text + see] = True
     return found
-
-
-def _not_updated(name: str, is_link: bool) -> str:
-    why = "a link of yours" if is_link else "not there, deleted or under another name"
-    return f"{name} is {why}, and got nothing of the new version.\n"
 
 
 def _is_merged(work: bytes, head: bytes, old: bytes, new: bytes) -> bool:

@@ -46,9 +46,9 @@ class Repository:
         unmerged = ("--name-only", "--diff-filter=U")
         return self.run("diff", "--relative", *unmerged).splitlines()
 
-    def run(self, *arguments: str, stdin: str = "") -> str:
+    def run(self, *arguments: str) -> str:
         """What git prints; nothing when it fails, or is not there."""
-        done = self._git(arguments, stdin)
+        done = self._git(arguments)
         return "" if done.returncode else done.stdout.decode(errors="replace")
 
     def status(self, *arguments: str) -> int:
@@ -78,16 +78,17 @@ class Repository:
                 found[name], rest = rest[:size], rest[size + 1 :]
         return found
 
-    def committed(self, names: Iterable[str]) -> set[str]:
-        """Those of the files of which the last commit has a copy, as they are now.
+    def uncommitted(self, names: Sequence[str]) -> list[str]:
+        """Those of the files of which the last commit has no copy, as they are now.
 
         The bytes are compared: git can have been told not to look at a file.
         """
-        return {
-            name
-            for name, blob in self.blobs(names).items()
-            if alike(blob, self.content(name))
-        }
+        blobs = self.blobs(names)
+        return [
+            it
+            for it in names
+            if it not in blobs or not alike(blobs[it], self.content(it))
+        ]
 
     def has(self, name: str) -> bool:
         """Is there such a file, or a link?"""
@@ -100,19 +101,17 @@ class Repository:
             return os.fsencode(path.readlink())
         return path.read_bytes() if path.is_file() else b""
 
-    def ignores(self, name: str) -> bool | None:
-        """Does git ignore a file, or will it? None where that is not said."""
+    def ignores(self, name: str) -> bool:
+        """Does git ignore a file, or will it?"""
         done = self.status("check-ignore", "-q", name)
-        if done not in (0, 1):  # there is no git as yet, or it refuses
-            rules = self.content(".gitignore").decode(errors="replace")
-            return name in rules.split() or None
-        return not done
+        if done in (0, 1):
+            return not done
+        # there is no git as yet, or it refuses
+        return name in self.content(".gitignore").decode(errors="replace").split()
 
     def ignored(self, names: Sequence[str]) -> list[str]:
         """Those of the files that git ignores, and has no copy of."""
-        ignored = self.run("check-ignore", "--", *names).splitlines()
-        committed = self.committed(ignored)
-        return [name for name in ignored if name not in committed]
+        return self.uncommitted(self.run("check-ignore", "--", *names).splitlines())
 
 
 def alike(one: bytes, other: bytes) -> bool:

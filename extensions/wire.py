@@ -20,6 +20,7 @@ from typing import Any
 from commands import FACTS
 from leaving import leave, to_delete
 from notes import notes
+from packaging.version import Version
 from paxx import Project
 from rendered import CannotTellError, Rendering, losses
 from repository import Repository
@@ -75,10 +76,9 @@ def wire(
     if not seam.missed and (mode == "check" or (mode == "wire" and not wanted)):
         return ""
     name = Project(options.root).first(seam.files)
-    if not name:
-        if seam.optional or not wanted:
-            return ""
-        return _by_hand(seam.files[0], "there is no such file", seam, options, wanted)
+    if not name and (seam.optional or not wanted):
+        return ""
+    name = name or seam.files[0]
     path, repository = options.root / name, Repository(options.root)
     try:
         if Project(options.root).link_out(name):
@@ -92,7 +92,8 @@ def wire(
         if wanted and seam.needs_settings and not _has_settings(options, drafts):
             raise UnknownShapeError("settings.py does not know the queue yet")
         if mode == "diff":
-            if (repository.ignores(name), seam.private) in HIDDEN:
+            is_private = name == ".env" and not repository.blobs([name])
+            if is_private or repository.ignores(name):
                 return f"{name} changes, too; it is not shown, as git ignores it."
             drafts[name] = result
             return ""
@@ -116,10 +117,6 @@ def _replace(path: Path, old: bytes, new: bytes) -> None:
         raise
 
 
-HIDDEN = {(True, True), (True, False), (None, True)}
-"""What is not shown: does git ignore it, and is it private?"""
-
-
 def edited(source: bytes, seam: Seam, options: Options, *, mode: str) -> bytes:
     """The file with the seam in it, or without it; checked.
 
@@ -138,14 +135,6 @@ def edited(source: bytes, seam: Seam, options: Options, *, mode: str) -> bytes:
     if edit(result, options) != result:
         raise UnknownShapeError("the result could not be verified")
     return result.replace("\n", newline).encode()
-
-
-def diff(path: str, old: bytes, new: bytes) -> str:
-    """A unified diff."""
-    before, after = (
-        data.decode(errors="replace").splitlines(keepends=True) for data in (old, new)
-    )
-    return "".join(difflib.unified_diff(before, after, f"a/{path}", f"b/{path}"))
 
 
 def _has_settings(options: Options, drafts: dict[str, bytes]) -> bool:
@@ -203,7 +192,7 @@ def _remove(options: Options, rendering: Rendering, *, everything: bool) -> None
 
 def _check(options: Options, rendering: Rendering, since: str) -> None:
     """Mode "check", which ends with 1 where changes of the user's are lost."""
-    new = [seam for seam in SEAMS if since and _numbers(since) < _numbers(seam.since)]
+    new = [seam for seam in SEAMS if _is_newer(seam, since)]
     messages = [
         wire(seam, options, mode="write" if seam in new else "check") for seam in SEAMS
     ]
@@ -216,14 +205,12 @@ def _check(options: Options, rendering: Rendering, since: str) -> None:
             f"    {options.copier.format('recopy')} --data mode=wire\n"
         )
     lost = losses(rendering)
-    _say([*messages, *notes(options), *(one.text for one in lost)])
-    sys.exit(any(one.is_fault for one in lost))
+    _say([*messages, *notes(options), *lost])
+    sys.exit(any(lost.values()))
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """1.10.0 as (1, 10, 0)."""
-    match = re.match(r"v?(\d+(?:\.\d+)*)", version)
-    return tuple(map(int, match[1].split("."))) if match else ()
+def _is_newer(seam: Seam, since: str) -> bool:
+    return bool(since and seam.since) and Version(since) < Version(seam.since)
 
 
 def _add(options: Options, mode: str) -> None:
@@ -233,8 +220,10 @@ def _add(options: Options, mode: str) -> None:
     _say(messages + ([] if mode == "diff" else notes(options)))
     try:
         for name, draft in drafts.items():
-            print(diff(name, (options.root / name).read_bytes(), draft), end="")
-        sys.stdout.flush()
+            files = ((options.root / name).read_bytes(), draft)
+            old, new = (it.decode().splitlines(keepends=True) for it in files)
+            lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
+            print("".join(lines), end="", flush=True)
     except BrokenPipeError:  # the reader has seen enough, as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -46,8 +46,6 @@ class Seam:
     """Nothing is missing when there is no such file."""
     missed: bool = True
     """Is it a mistake when it is not there any more?"""
-    private: bool = False
-    """Is the file never shown, unless git has it?"""
     of_page: bool = False
     """Is it for the jobs page alone?"""
     needs_settings: bool = False

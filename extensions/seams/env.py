@@ -40,10 +40,7 @@ def block(name: str, variable: str, lines: Text, text: Text, pattern: Text) -> S
             before = before.removesuffix("\n")
         return before + after
 
-    private = name == ".env"
-    return Seam(
-        (name,), lines, add, remove, optional=True, private=private, needs_settings=True
-    )
+    return Seam((name,), lines, add, remove, optional=True, needs_settings=True)
 
 
 def lines(options: Options) -> str:

@@ -31,9 +31,7 @@ def add(text: str, options: Options) -> str:
 
 def remove(text: str, options: Options) -> str:
     """The lifespan does not close the pool."""
-    return POOL.remove(
-        text, options, lambda code: POOL.delete_use(code, r"await close_pool\(\)")
-    )
+    return POOL.remove(text, options, r"await close_pool\(\)")
 
 
 SEAM = Seam(("main.py",), lines, add, remove, needs_settings=True)
@@ -81,11 +79,8 @@ def _lifespan(code: Code) -> ast.AsyncFunctionDef:
         for node in ast.walk(code.tree)
         if isinstance(node, ast.keyword) and node.arg == "lifespan"
     }
-    functions = [
-        node
-        for node in code.tree.body
-        if isinstance(node, ast.AsyncFunctionDef) and node.name in names
-    ]
-    if len(names) != 1 or len(functions) != 1:
+    functions = [it for it in code.tree.body if isinstance(it, ast.AsyncFunctionDef)]
+    found = [it for it in functions if {it.name} == names]
+    if len(found) != 1:
         raise UnknownShapeError("it has no single function given as `lifespan=`")
-    return functions[0]
+    return found[0]

@@ -25,8 +25,7 @@ def add(text: str, options: Options) -> str:
 
 def remove(text: str, options: Options) -> str:
     """The app does not include the page's router."""
-    use = r"\w+\.include_router\(jobs_page\(\)\)"
-    return PAGE.remove(text, options, lambda code: PAGE.delete_use(code, use))
+    return PAGE.remove(text, options, r"\w+\.include_router\(jobs_page\(\)\)")
 
 
 SEAM = Seam(("main.py",), lines, add, remove, of_page=True, needs_settings=True)

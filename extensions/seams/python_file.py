@@ -76,14 +76,11 @@ class Code:
 
     def imported(self, module: str, name: str) -> tuple[ast.ImportFrom, str] | None:
         """The line `from module import name`, and what the name is called here."""
-        for line in self.tree.body:
-            if isinstance(line, ast.ImportFrom) and (line.module, line.level) == (
-                module,
-                0,
-            ):
-                for it in line.names:
-                    if it.name == name:
-                        return line, it.asname or name
+        imports = (it for it in self.tree.body if isinstance(it, ast.ImportFrom))
+        for line in imports:
+            for it in line.names:
+                if (line.level, line.module, it.name) == (0, module, name):
+                    return line, it.asname or name
         return None
 
     def add_import(self, module: str, name: str, root: Path) -> None:
@@ -174,10 +171,7 @@ class Imported:
     def add(self, text: str, options: Options, use: Callable[[Code, str], None]) -> str:
         """The file with the import and a use of it; as it is where it has both.
 
-        Args:
-            text: The file.
-            options: The answers.
-            use: Adds the use of what the name is called in the file.
+        `use` inserts the use, and is given what the file calls the name.
 
         Raises:
             UnknownShapeError: The name is from the other package, or something else.
@@ -197,31 +191,21 @@ class Imported:
             code.add_import(f"{package}.{self.module}", name, options.root)
         return code.text()
 
-    def remove(
-        self, text: str, options: Options, take_out: Callable[[Code], None]
-    ) -> str:
-        """The file without the import and the one use of it, which `take_out` deletes.
+    def remove(self, text: str, options: Options, use: str, instead: str = "") -> str:
+        """The file without the import and the line that uses it, or with another one.
 
         Raises:
-            UnknownShapeError: There is more than one use, or none.
+            UnknownShapeError: There is no such line, or another use.
         """
         code = Code(text)
         found = code.imported(f"{options.package}.{self.module}", self.name)
         if not found:
             return text
-        if code.count(self.name) != 2:
+        uses = code.found(use)
+        if found[1] != self.name or code.count(self.name) != 2 or not uses:
             raise UnknownShapeError(f"it uses {self.name} in a way of its own")
-        take_out(code)
+        at = uses[0][0].lineno - 1
+        line = re.sub(use, instead, code.lines[at])
+        code.lines[at : at + 1] = [line] if instead else []
         code.remove_import(found[0], self.name)
         return code.text()
-
-    def delete_use(self, code: Code, pattern: str) -> None:
-        """Delete the line that uses it.
-
-        Raises:
-            UnknownShapeError: There is no such line.
-        """
-        uses = code.found(pattern)
-        if not uses:
-            raise UnknownShapeError(f"it uses {self.name} in a way of its own")
-        del code.lines[uses[0][0].lineno - 1]

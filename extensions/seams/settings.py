@@ -18,34 +18,27 @@ def lines(options: Options) -> str:
 
 def add(text: str, options: Options) -> str:
     """Settings inherits ArqSettings."""
-    text = MIXIN.add(
-        text, options, lambda code, name: _set_bases(code, "", f"{name}, ")
-    )
-    return _without_old_fields(text, options)
+    return _without_old_fields(MIXIN.add(text, options, _inherit), options)
 
 
 def remove(text: str, options: Options) -> str:
     """Settings has its own bases again."""
-    return MIXIN.remove(
-        text, options, lambda code: _set_bases(code, "ArqSettings, ", "")
-    )
+    use = r"class Settings\(ArqSettings, (.*)"
+    return MIXIN.remove(text, options, use, instead=r"class Settings(\1")
 
 
 SEAM = Seam(("settings.py", "settings/__init__.py"), lines, add, remove)
 
 
-def _set_bases(code: Code, old: str, new: str) -> None:
-    """Replace the first base of Settings.
+def _inherit(code: Code, name: str) -> None:
+    """Give Settings another base, before its own.
 
     Raises:
-        UnknownShapeError: There is none such; there is no single class Settings, or it
-            is not pydantic-settings'.
+        UnknownShapeError: There is no single class Settings, or it is not
+            pydantic-settings'.
     """
-    classes = [
-        node
-        for node in code.tree.body
-        if isinstance(node, ast.ClassDef) and node.name == "Settings"
-    ]
+    found = [it for it in code.tree.body if isinstance(it, ast.ClassDef)]
+    classes = [it for it in found if it.name == "Settings"]
     if len(classes) != 1 or not classes[0].bases:
         raise UnknownShapeError("it has no single `class Settings(...)` with a base")
     names = {ast.unparse(base).rpartition(".")[2] for base in classes[0].bases}
@@ -54,10 +47,10 @@ def _set_bases(code: Code, old: str, new: str) -> None:
     ):
         raise UnknownShapeError("its Settings is not one of pydantic-settings")
     index = classes[0].lineno - 1
-    start, line = f"class Settings({old}", code.lines[index]
-    if not re.match(re.escape(start) + r"\w", line):
+    line = re.sub(r"^class Settings\((?=\w)", rf"\g<0>{name}, ", code.lines[index])
+    if line == code.lines[index]:
         raise UnknownShapeError("the bases of Settings are written in another way")
-    code.lines[index] = f"class Settings({new}" + line.removeprefix(start)
+    code.lines[index] = line
 
 
 def _without_old_fields(text: str, options: Options) -> str:

@@ -26,13 +26,12 @@ def test_a_deployment_and_metrics_that_came_later(
     shop.commit()
     shop.update()
     assert shop.git("status", "--porcelain") == ""
-    done = copier(
-        *("update", "--trust", "--defaults", "-d", "metrics=false"),
-        cwd=shop.root,
-        check=False,
-    )
-    assert done.returncode and "Traceback" not in done.stderr
-    assert "metrics: it cannot be no, the project has it." in done.stderr
+    for answer in ("metrics=false", "linux_server=no"):
+        update = ("update", "--trust", "--defaults", "-d", answer)
+        done = copier(*update, cwd=shop.root, check=False)
+        assert done.returncode and "Traceback" not in done.stderr
+        name = answer.partition("=")[0]
+        assert f"{name}: it cannot be no, the project has it." in done.stderr
 
 
 def test_settings_without_their_object(shop: Shop) -> None:

@@ -116,7 +116,7 @@ def assert_nothing_is_lost(shop: Shop, output: str) -> None:
     assert "core/dropped.py is gone, and with it what you had changed" in output
     for name in ("deleted_by_me", "renamed"):
         assert not (shop / f"core/{name}.py").exists()
-        assert f"core/{name}.py is not there, deleted or under" in output
+        assert f"core/{name}.py is deleted or renamed, and got" in output
     assert (shop / "core/link.py").is_symlink()
     assert "core/link.py is a link of yours, and got nothing" in output
     assert read(shop, "other_name") == OLD

@@ -178,4 +178,5 @@ def test_an_env_file_that_git_has_is_shown(shop: Shop) -> None:
 def test_a_new_seam_comes_with_the_version_that_has_it(shop: Shop) -> None:
     seam = dataclasses.replace(settings.SEAM, since="1.10.0")
     for since, is_new in (("1.9.3", True), ("v1.10.0", False), ("2", False)):
-        assert (wire._numbers(since) < wire._numbers(seam.since)) is is_new
+        assert wire._is_newer(seam, since) is is_new
+    assert not wire._is_newer(settings.SEAM, "1.0.0")

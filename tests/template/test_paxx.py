@@ -43,6 +43,22 @@ def test_the_workers_service_takes_nobodys_name(
     assert project(tmp_path, f"services:\n  {service}\n").worker_service == name
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "said", "right"),
+    [
+        ("compose_file", "", "there is docker-compose.yml", "other.yml"),
+        ("redis_service", "", "there is redis", "cache"),
+        ("redis_condition", "service_healthy", "no health", "service_started"),
+    ],
+)
+def test_an_answer_that_the_project_speaks_against(
+    tmp_path: Path, name: str, wrong: str, said: str, right: str
+) -> None:
+    shop = project(tmp_path, "services:\n  redis: {image: redis}\n")
+    assert said in shop.outdated(name, wrong)
+    assert shop.outdated(name, right) == ""
+
+
 HIGH = "class High(WorkerSettings):\n    queue_name = 'high'\n\n\n"
 MAIL = "class Mail(BaseWorkerSettings):\n    queue_name = 'mail'\n\n\n"
 SEVERAL = 'class All(BaseMultiQueueSettings):\n    """Both."""\n\n    weights'

@@ -39,7 +39,9 @@ def test_an_empty_directory(
 def test_settings_without_a_settings_class(shop: Shop) -> None:
     text = (shop / "settings.py").read_text()
     (shop / "settings.py").write_text(text.replace("Settings(Base", "Config(Base"))
-    assert "settings.py has no `class Settings`" in refuse(shop.root, shop.template)
+    message = " ".join(shop.wire("write").stderr.split())
+    assert "settings.py: it has no single `class Settings(...)` with a base" in message
+    assert "Add by hand: from core.arq_settings import ArqSettings" in message
 
 
 def test_the_answers_file_of_another_template(shop: Shop) -> None:

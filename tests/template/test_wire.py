@@ -374,6 +374,26 @@ def test_a_pool_that_is_closed_by_its_module(options: seams.Options) -> None:
     assert "it has another close_pool" in by_hand("main.py", text, options)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("await close_pool()", "stack.push_async_callback(close_pool)"),
+        ("await close_pool()", "await close_pool(); done()"),
+        ("await close_pool()", "pass"),
+        ("done()", "atexit(close_pool)"),
+        ("import close_pool", "import close_pool as close"),
+        ("import close_pool", "import (\n    close_pool,\n)"),
+        ("import close_pool", "import close_pool; import late"),
+    ],
+)
+def test_a_use_of_ones_own_is_not_taken_out(
+    old: str, new: str, options: seams.Options
+) -> None:
+    text = edit("main.py", MAIN, options).replace(old, new, 1)
+    with pytest.raises(UnknownShapeError, match="in a way of its own"):
+        undo("main.py", text, options)
+
+
 # --- Line endings, indentation, the end of the file ---------------------------------
 
 
@@ -402,6 +422,15 @@ def test_the_files_own_style_is_kept(
     assert ("\r\n" in text) == ("\r\n" in result)
     assert result.replace("\r\n", "").count("\n") in (0, result.count("\n"))
     assert ("\t" in text) == ("\t" in result)
+
+
+@pytest.mark.parametrize("odd", ["\r\n", "\r"])
+def test_lines_that_end_in_several_ways_are_left(
+    odd: str, options: seams.Options
+) -> None:
+    text = MAIN.replace("\n", odd, 1)
+    with pytest.raises(UnknownShapeError, match="lines end in several ways"):
+        edit("main.py", text, options)
 
 
 # --- pyproject.toml and .env --------------------------------------------------------

@@ -119,7 +119,7 @@ def test_syntax_newer_than_this_python(options: seams.Options) -> None:
         SETTINGS.replace("(BaseSettings)", "(str, Enum)"),
         SETTINGS.replace("pydantic_settings", "pydantic.v1"),
         SETTINGS.replace("pydantic_settings", "pydantic"),
-        SETTINGS + f"\nx = {' + '.join(['1'] * 3000)}\n",
+        SETTINGS + f"\nx = {' + '.join(['1'] * 20_000)}\n",
         "from x import *\nclass Settings(Base:\n",
         "def settings(): ...\n",
         "",

@@ -7,12 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from arq.jobs import (
-    DeserializationError,
-    JobResult,
-    deserialize_job,
-    deserialize_result,
-)
 from arq.utils import ms_to_datetime
 from pydantic import AwareDatetime, TypeAdapter
 
@@ -276,33 +270,28 @@ def job_info(
 def _content(serializer: Serializer, job: Stored, result: Stored) -> dict[str, Any]:
     """What the stored job, or else its stored result, says."""
     stored: Any = job or result
+    if not stored:
+        return {}
     if isinstance(stored, list):
         size, beginning = stored
         task = serializer.task_of(beginning)
         return {"bytes_left_out": size} | ({"task": task} if task else {})
-    info: Any
     try:
+        data = serializer.deserialize(stored)
+        known = {"task": data["f"], "args": data["a"], "kwargs": data["k"]}
+        known["enqueued"] = ms_to_datetime(data["et"])
         if job:
-            info = deserialize_job(stored, deserializer=serializer.deserialize)
-        elif stored:
-            info = deserialize_result(stored, deserializer=serializer.deserialize)
-        else:
-            return {}
-    except DeserializationError as exc:
-        return {"error": str(exc)}
-    known: dict[str, Any] = {"task": info.function, "enqueued": info.enqueue_time}
-    known |= {"args": info.args, "kwargs": info.kwargs}
-    if isinstance(info, JobResult):
-        known |= {"tries": info.job_try, "success": info.success}
-        known |= {"started": info.start_time, "finished": info.finish_time}
-        known["queue"] = info.queue_name
-        if info.success:
-            known["result"] = info.result
-        elif isinstance(info.result, BaseException):
-            known["error"] = error_text(info.result)
-        else:
-            known["error"] = str(info.result)
-    return known
+            return known
+        known |= {"tries": data["t"], "success": data["s"], "queue": data.get("q")}
+        known["started"] = ms_to_datetime(data["st"])
+        known["finished"] = ms_to_datetime(data["ft"])
+        value = data["r"]
+    except Exception:  # others can write anything
+        return {"error": "unable to deserialize job"}
+    if known["success"]:
+        return known | {"result": value}
+    text = error_text(value) if isinstance(value, BaseException) else str(value)
+    return known | {"error": text}
 
 
 def _text(stored: bytes | None) -> str:

@@ -186,8 +186,10 @@ def connect(
         kwargs["socket_connect_timeout"] = redis_settings.conn_timeout
         kwargs["socket_keepalive"] = True
         kwargs["socket_keepalive_options"] = _KEEPALIVE
-    known = vars(redis_settings)
+    known, ssl = vars(redis_settings), redis_settings.ssl
     tls = {name: known[name] for name in known if name.startswith("ssl_")}
+    if ssl:
+        kwargs |= tls
     if redis_settings.sentinel:
         if isinstance(redis_settings.host, str):
             raise RuntimeError(
@@ -199,8 +201,7 @@ def connect(
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
             redis_settings.host,
             sentinel_kwargs=sockets | own | (tls if own.get("ssl") else {}),
-            ssl=redis_settings.ssl,
-            **(tls if redis_settings.ssl else {}),
+            ssl=ssl,
             **kwargs,
         )
         pool: ArqRedis = sentinel.master_for(
@@ -208,17 +209,13 @@ def connect(
         )
     elif isinstance(redis_settings.host, list):
         nodes, queue = redis_settings.host, options.get("default_queue_name", "")
-        ssl = redis_settings.ssl
-        pool = ArqRedis(
-            cluster_pool(nodes, queue, ssl=ssl, **(tls if ssl else {}), **kwargs)
-        )
+        pool = ArqRedis(cluster_pool(nodes, queue, ssl=ssl, **kwargs))
     else:
         pool = ArqRedis(
             host=redis_settings.host,
             port=redis_settings.port,
             unix_socket_path=redis_settings.unix_socket_path,
-            ssl=redis_settings.ssl,
-            **tls,
+            ssl=ssl,
             **kwargs,
         )
     for name, value in options.items():

@@ -90,17 +90,9 @@ class Project:
         yes: bool,
         age: timedelta | None = None,
     ) -> NoReturn:
-        """Ask, act on all that fit by then, and exit.
+        """Ask, where there is a question, act on all that fit by then, and exit.
 
-        Args:
-            verb: What is done, as it is said then.
-            states: In which the jobs are.
-            action: What does it.
-            which: What they must be.
-            question: What is asked first, with their number; empty for nothing.
-            dry_run: Only count them.
-            yes: Do not ask.
-            age: How long ago they have failed or are due, at least.
+        They have failed or are due for as long as `age`, at least.
         """
 
         async def find() -> tuple[int, Which]:

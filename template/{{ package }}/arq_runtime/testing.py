@@ -69,7 +69,7 @@ class InlineJobs(list[InlineJob]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._contexts: dict[type, dict[str, Any]] = {}
+        self._contexts: dict[str, dict[str, Any]] = {}
 
     async def run(self, queue: Queue, call: Call) -> InlineJob | None:
         """Run a prepared job; None where its id is taken."""
@@ -80,7 +80,7 @@ class InlineJobs(list[InlineJob]):
         job = InlineJob(job_id, queue.name, data["f"])
         task = queue.tasks()[data["f"]]
         args, kwargs = Parameters(task).convert(data["a"], data["k"])
-        ctx = await self._context(queue, data["f"])
+        ctx = await self._context(queue)
         ctx |= {"job_id": job_id, "job_try": 1, "score": data["et"]}
         ctx["enqueue_time"] = ms_to_datetime(data["et"])
         self.append(job)
@@ -91,16 +91,15 @@ class InlineJobs(list[InlineJob]):
             job.error = exc
         return job
 
-    async def _context(self, queue: Queue, name: str) -> dict[str, Any]:
-        """What the worker's on_startup has put there."""
-        for cls in queue.settings_classes:
-            if cls not in self._contexts:
-                self._contexts[cls] = {}
+    async def _context(self, queue: Queue) -> dict[str, Any]:
+        """What the on_startup of its workers has put there."""
+        if queue.name not in self._contexts:
+            found = self._contexts[queue.name] = dict[str, Any]()
+            for cls in queue.settings_classes:
                 on_startup = getattr(cls, "on_startup", None)
                 if on_startup is not None:
-                    await on_startup(self._contexts[cls])
-        found = [self._contexts[cls] for cls in queue.settings_classes]
-        return {name: value for ctx in found for name, value in ctx.items()}
+                    await on_startup(found)
+        return {**self._contexts[queue.name]}
 
 
 async def run_queued(queues: Queues) -> int:

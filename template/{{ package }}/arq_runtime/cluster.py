@@ -53,20 +53,15 @@ class _ToMaster(Connection):
     async def connect(self) -> None:
         if self.is_connected:
             return
-        error: Exception = ConnectionError("no node of the cluster is known")
-        for _ in range(len(self._nodes)):
+        for left in reversed(range(len(self._nodes))):
             try:
-                await self._connect_by(self._nodes[0])
+                return await self._connect_by(self._nodes[0])
             except BaseException as exc:
                 # Whoever asks next, after a timeout, say, begins with another one.
                 self._nodes.append(self._nodes.pop(0))
                 await self.disconnect(nowait=True)
-                if not isinstance(exc, RedisError | OSError):
+                if not (left and isinstance(exc, RedisError | OSError)):
                     raise
-                error = exc
-            else:
-                return
-        raise error
 
     async def _connect_by(self, node: _Node) -> None:
         self.host, self.port = node

@@ -45,7 +45,7 @@ class Metrics(Observer):
     def __init__(self, port: int) -> None:
         self._port = port
         self._tasks: dict[str, Sequence[str]] = {}
-        self._shown: dict[str, Sequence[str]] = {}
+        self._shown: dict[str, set[str]] = {}
 
     def started(self, queue: str, tasks: Sequence[str]) -> None:
         """Serve the metrics, once, unless the port is taken."""
@@ -72,11 +72,10 @@ class Metrics(Observer):
     def counted(self, queue: str, counts: dict[str, float] | None) -> None:
         """Show the queue's jobs, unless another worker does."""
         if counts is not None:
-            counts = {**counts}
-            OLDEST.labels(queue).set(counts.pop("oldest"))
-            self._shown[queue] = [*counts]
-            for state, jobs in counts.items():
-                QUEUE.labels(queue, state).set(jobs)
+            self._shown[queue] = counts.keys() - {"oldest"}
+            OLDEST.labels(queue).set(counts["oldest"])
+            for state in self._shown[queue]:
+                QUEUE.labels(queue, state).set(counts[state])
         elif states := self._shown.pop(queue, None):
             OLDEST.remove(queue)
             for state in states:

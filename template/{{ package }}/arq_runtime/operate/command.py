@@ -121,58 +121,46 @@ def show(project: Project, job_id: str) -> None:
 # --- Acting
 
 
-def add_failed_command(
-    name: str,
+def _act_on_failed(
+    project: Project,
     verb: str,
     one: Callable[..., Awaitable[bool]],
     all_of_them: Callable[..., Coroutine[Any, Any, int]],
-    help: str,
+    *,
+    job_ids: tuple[str, ...],
+    is_all: bool,
+    which: Which,
+    **asked: Any,
 ) -> None:
-    """A command for failed jobs: some, or all that fit."""
-
-    @command.command(name, help=help)
-    @click.argument("job_ids", nargs=-1)
-    @click.option("--all", "is_all", is_flag=True, help="All failed jobs.")
-    @options("task", "text", "error", "since", *MANY)
-    def act(
-        project: Project,
-        job_ids: tuple[str, ...],
-        is_all: bool,
-        which: Which,
-        **asked: Any,
-    ) -> None:
-        if bool(job_ids) == (is_all or which != ALL):
-            raise click.UsageError(
-                "Name jobs; or --all of them, those of a --task, with an --error, ..."
-            )
-        operations, by = project.operations, who()
-        if job_ids:
-            project.act(verb, partial(one, operations, by=by), job_ids)
-        project.act_on_all(
-            verb,
-            ("failed",),
-            partial(all_of_them, operations, queue=project.queue, by=by),
-            which,
-            question="" if name == "retry" else name.capitalize(),
-            age=timedelta(0),
-            **asked,
+    """Act on some failed jobs, or on all that fit."""
+    if bool(job_ids) == (is_all or which != ALL):
+        raise click.UsageError(
+            "Name jobs; or --all of them, those of a --task, with an --error, ..."
         )
+    if job_ids:
+        project.act(verb, one, job_ids)
+    age = timedelta(0)
+    project.act_on_all(verb, ("failed",), all_of_them, which, age=age, **asked)
 
 
-add_failed_command(
-    "retry",
-    "retried",
-    Operations.retry_job,
-    Operations.retry_failed,
-    "Run failed jobs again.",
-)
-add_failed_command(
-    "discard",
-    "discarded",
-    Operations.discard_job,
-    Operations.discard_failed,
-    "Forget failed jobs. For an hour, undiscard brings the newest 1,000 back.",
-)
+@command.command()
+@click.argument("job_ids", nargs=-1)
+@click.option("--all", "is_all", is_flag=True, help="All failed jobs.")
+@options("task", "text", "error", "since", *MANY)
+def retry(project: Project, **asked: Any) -> None:
+    """Run failed jobs again."""
+    one, all_of_them = project.operations.retry_job, project.operations.retry_failed
+    _act_on_failed(project, "retried", one, all_of_them, **asked)
+
+
+@command.command()
+@click.argument("job_ids", nargs=-1)
+@click.option("--all", "is_all", is_flag=True, help="All failed jobs.")
+@options("task", "text", "error", "since", *MANY)
+def discard(project: Project, **asked: Any) -> None:
+    """Forget failed jobs. For an hour, undiscard brings the newest 1,000 back."""
+    one, all_of_them = project.operations.discard_job, project.operations.discard_failed
+    _act_on_failed(project, "discarded", one, all_of_them, question="Discard", **asked)
 
 
 @command.command()
@@ -183,10 +171,10 @@ def undiscard(project: Project, job_ids: tuple[str, ...], is_all: bool) -> None:
     """Bring jobs back that were discarded within the last hour."""
     if bool(job_ids) == is_all:
         raise click.UsageError("Name jobs, or --all of them.")
-    verb, operations, by = "brought back", project.operations, who()
+    verb, operations = "brought back", project.operations
     if job_ids:
-        project.act(verb, partial(operations.undiscard_job, by=by), job_ids)
-    work = partial(operations.undiscard_jobs, queue=project.queue, by=by)
+        project.act(verb, operations.undiscard_job, job_ids)
+    work = partial(operations.undiscard_jobs, queue=project.queue, by=who())
     project.finish(verb, project.run(work))
 
 
@@ -213,9 +201,7 @@ def purge(
         if sys.stderr.isatty() and not project.as_json:
             click.echo(f"\r{done:,} of {of:,}", err=True, nl=done >= of)
 
-    action = partial(
-        project.operations.purge, queue=project.queue, by=who(), progress=show
-    )
+    action = partial(project.operations.purge, progress=show)
     states: tuple[State, ...] = ("queued", "deferred")
     project.act_on_all(
         "purged", states, action, which, question="Purge", age=older_than, **asked
@@ -232,7 +218,7 @@ def abort(
     if bool(job_ids) == (which != ALL):
         raise click.UsageError("Name jobs, or those of a --task or with a --search.")
 
-    async def action(job_id: str, *, queue: str | None) -> bool:
+    async def action(job_id: str, *, queue: str | None, by: str) -> bool:
         return await project.abort_job(job_id, queue)
 
     if job_ids:
@@ -240,15 +226,13 @@ def abort(
 
     states: tuple[State, ...] = ("in_progress", "queued", "deferred")
 
-    async def work(which: Which) -> int:
-        queue = project.queue
+    async def work(which: Which, queue: str | None, by: str) -> int:
         ids = await project.operations.job_ids(states, which, queue=queue)
         done = 0
         for start in range(0, len(ids), 20):
             some = map(shown_id, ids[start : start + 20])
-            done += sum(
-                await asyncio.gather(*(action(id_, queue=queue) for id_ in some))
-            )
+            aborts = [project.abort_job(job_id, queue) for job_id in some]
+            done += sum(await asyncio.gather(*aborts))
         return done
 
     project.act_on_all("aborted", states, work, which, question="Abort", **asked)
@@ -259,7 +243,7 @@ def abort(
 @options()
 def run_now(project: Project, job_ids: tuple[str, ...]) -> None:
     """Run deferred jobs without more delay."""
-    project.act("hurried", partial(project.operations.run_now, by=who()), job_ids)
+    project.act("hurried", project.operations.run_now, job_ids)
 
 
 def _set_paused(project: Project, is_paused: bool) -> None:

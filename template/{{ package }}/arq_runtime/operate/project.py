@@ -62,9 +62,9 @@ class Project:
         """Act on each job, say on which it is not possible, and exit."""
 
         async def work() -> int:
-            done = 0
+            done, by = 0, who()
             for job_id in job_ids:
-                if await action(job_id, queue=self.queue):
+                if await action(job_id, queue=self.queue, by=by):
                     done += 1
                 else:
                     job = await self.operations.get_job(job_id, queue=self.queue)
@@ -108,7 +108,8 @@ class Project:
             self.finish(f"would have {verb}", number)
         if question and number and not yes:
             confirm(f"{question} {_jobs(number)}{_said(which)}?", number, verb)
-        self.finish(verb, self.run(partial(action, which=asked)))
+        work = partial(action, which=asked, queue=self.queue, by=who())
+        self.finish(verb, self.run(work))
 
     def show(self, found: Any, print_it: Callable[[Any], None]) -> None:
         """Print what was found, as JSON or as this does."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from arq import ArqRedis
@@ -146,9 +147,7 @@ class Looking:
     async def get_job(self, job_id: str, *, queue: str | None = None) -> JobInfo | None:
         """All that is known of a job; None when the queue has none, or no longer."""
         it = self._queue(queue)
-        jobs = await _with_workers(
-            it, await self._read(it, stored_ids(with_tag_of(it.name, job_id)))
-        )
+        jobs = await self._read(it, stored_ids(with_tag_of(it.name, job_id)))
         return jobs[0] if jobs else None
 
     async def list_jobs(
@@ -229,7 +228,7 @@ class Looking:
                 is_last = step.place >= step.total
                 if len(jobs) > limit or (looked_at >= MOST and not is_last):
                     return Found(
-                        jobs=await _with_workers(it, jobs[:limit]),
+                        jobs=jobs[:limit],
                         more=len(jobs) > limit,
                         looked_at=before + step.place,
                         total=sum(totals.values()),
@@ -237,29 +236,25 @@ class Looking:
                     )
             before += totals[one]
             place = 0
-        jobs = await _with_workers(it, jobs)
         return Found(jobs=jobs, more=False, looked_at=before, total=before, next="")
 
     async def _read(
         self, queue: Queue, ids: Sequence[bytes], brief: bool = False
     ) -> list[JobInfo]:
         """What Redis has on these jobs."""
-        if not ids:
-            return []
         keys = [queue.name, queue.name + FAILED]
         values = [_LARGE if brief else 0, *ids]
         now, found = await queue.run(script("read"), keys, values)
 
         def parse() -> list[JobInfo]:
-            rows = ([job_id, *row] for job_id, row in zip(ids, found, strict=True))
-            jobs = (
-                job_info(queue.serializer, queue.name, float(now), row) for row in rows
-            )
+            read = partial(job_info, queue.serializer, queue.name, float(now))
+            jobs = (read([id_, *row]) for id_, row in zip(ids, found, strict=True))
             return [job for job in jobs if job is not None]
 
         size = sum(len(it) for row in found for it in row if isinstance(it, bytes))
         # what is large must not hold up the event loop, which is an app's, too
-        return await asyncio.to_thread(parse) if size > 100_000 else parse()
+        jobs = await asyncio.to_thread(parse) if size > 100_000 else parse()
+        return await _with_workers(queue, jobs)
 
     # --- Failures
 

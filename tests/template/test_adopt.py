@@ -255,7 +255,7 @@ def test_leaving_keeps_what_the_user_has_changed(own_shop_with_queue: Shop) -> N
     output = leave(shop)
     assert "Kept, since you have changed it: core/arq.py, core/tasks.py" in output
     assert "The task queue is taken out. `git reset --hard` puts it back" in output
-    assert "main.py: the line to edit holds more than one" in output
+    assert "main.py: it uses close_pool in a way of its own" in output
     assert "features/mail.py:1:from core.arq import enqueue" in output
     assert "features/old.py:1:import services.tasks" in output
     assert not (shop / "core/arq_worker.py").exists()

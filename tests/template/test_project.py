@@ -1,16 +1,15 @@
 """The project itself, with what is rendered: settings, app, worker, command."""
 
 import json
-import re
 import shutil
-import tomllib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from support import ARQ, TEMPLATE, Shop, environment, free_port, wait_for
+from support import Shop, free_port, wait_for
 from test_connection import BAD_URLS
 
 pytestmark = pytest.mark.slow
@@ -32,29 +31,28 @@ def errors_of(shop: Shop, environments: list[dict[str, str]]) -> list[str]:
 def test_settings_that_cannot_be_are_said_at_start_up_without_the_password(
     shop_with_queue: Shop,
 ) -> None:
-    for url, error in zip(
-        BAD_URLS,
-        errors_of(shop_with_queue, [{"ARQ_REDIS_URL": url} for url in BAD_URLS]),
-        strict=True,
-    ):
+    cluster = {"ARQ_REDIS_URL": "cluster://n1:6379,n2:6379"}
+    numbers = ("ARQ_JOB_TIMEOUT", "ARQ_MAX_JOBS")
+    errors = iter(
+        errors_of(
+            shop_with_queue,
+            [
+                *({"ARQ_REDIS_URL": url} for url in BAD_URLS),
+                *({name: "0"} for name in numbers),
+                *(cluster, cluster | {"ARQ_QUEUE_NAME": "arq:queue:{shop}"}),
+                *({"ARQ_PAGE_PASSWORD": it} for it in ("short secret", "x" * 16)),
+            ],
+        )
+    )
+    for url, error in zip(BAD_URLS, errors, strict=False):
         error = error[error.index("ValidationError") :]
         assert "ARQ_REDIS_URL must be redis://" in error, url
         assert "sec" not in error.replace("SecretStr", "")
         assert "ret@h" not in error
-    names = ["ARQ_JOB_TIMEOUT", "ARQ_MAX_JOBS"]
-    for name, error in zip(
-        names, errors_of(shop_with_queue, [{name: "0"} for name in names]), strict=True
-    ):
+    for name, error in zip(numbers, errors, strict=False):
         assert name.lower() in error and "greater than or equal to 1" in error
-    urls = dict.fromkeys(["ARQ_REDIS_URL"], "cluster://n1:6379,n2:6379")
-    [untagged, tagged] = errors_of(
-        shop_with_queue, [urls, urls | {"ARQ_QUEUE_NAME": "arq:queue:{shop}"}]
-    )
+    untagged, tagged, short, fine = errors
     assert "ARQ_QUEUE_NAME needs a hash tag" in untagged and tagged == ""
-    [short, fine] = errors_of(
-        shop_with_queue,
-        [{"ARQ_PAGE_PASSWORD": "short secret"}, {"ARQ_PAGE_PASSWORD": "x" * 16}],
-    )
     assert "ARQ_PAGE_PASSWORD must have 16 characters or more" in short
     assert "short secret" not in short and fine == ""
 
@@ -80,21 +78,38 @@ def test_the_worker_uses_the_projects_database_and_log(
     log = shop.run("arq", "core.tasks.WorkerSettings", "--burst", env=env)
     [line] = [json.loads(line) for line in log.splitlines() if '"counted"' in line]
     assert (line["job_id"], line["job_try"], line["found"]) == ("count", 1, 42)
-    command = ("python", "-m", "core.arq")
-
-    def ask(*arguments: str) -> str:
-        return shop.run(*command, *arguments, env=shop.settings(redis_url))
-
-    assert json.loads(ask("show", "count", "--json"))["result"] == 42
-    assert "0 queued, 0 deferred, 0 in progress, 1 failed" in ask("stats")
-    [said] = json.loads(ask("show", "fails", "--json"))["log"].splitlines()
+    show, stats, logs, retry = commands(
+        shop,
+        redis_url,
+        *("show count --json", "stats", "show fails --json", "retry --all"),
+    )
+    assert json.loads(show)["result"] == 42
+    assert "0 queued, 0 deferred, 0 in progress, 1 failed" in stats
+    [said] = json.loads(logs)["log"].splitlines()
     assert json.loads(said)["hint"] == "the log says why" and said in log
-    assert ask("retry", "--all") == "retried 1 job\n"
-    assert ask("--help").startswith("Usage: python -m core.arq [OPTIONS] COMMAND")
+    assert retry == "retried 1 job\n"
+    usage = shop.run("python", "-m", "core.arq", "--help", env=shop.settings(redis_url))
+    assert usage.startswith("Usage: python -m core.arq [OPTIONS] COMMAND")
 
 
-def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
-    shop.paxx(paxx, "infra", "add", "metrics")
+def commands(shop: Shop, url: str, *lines: str) -> list[str]:
+    """What each of these says, one after the other in one process."""
+    script = f"""
+        import runpy
+        import sys
+        from contextlib import suppress
+
+        for line in {lines}:
+            sys.argv[1:] = line.split()
+            with suppress(SystemExit):
+                runpy.run_module("core.arq", run_name="__main__", alter_sys=True)
+            print("END")
+    """
+    return shop.script(script, url).split("END\n")[:-1]
+
+
+def test_metrics(paxx_shop: Callable[..., Shop], redis_url: str) -> None:
+    shop = paxx_shop("infra add redis", "infra add metrics")
     shop.copy()
     port = free_port()
 
@@ -113,39 +128,3 @@ def test_metrics(shop: Shop, paxx: Path, redis_url: str) -> None:
         labels = 'outcome="complete",queue="arq:queue:shop",task="process_webhook"'
         line = f"arq_jobs_total{{{labels}}} 1.0"
         wait_for(lambda: line in metrics(), 10, worker.path)
-
-
-def test_the_snippets_of_beside_pass_the_projects_own_checks_and_run(
-    own_shop_with_queue: Shop,
-) -> None:
-    text = (TEMPLATE / "docs/beside.md").read_text()
-    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(snippets) == 3
-    shop = own_shop_with_queue
-    for number, snippet in enumerate(snippets):
-        (shop / f"snippet_{number}.py").write_text(snippet)
-    names = [f"snippet_{number}.py" for number in range(3)]
-    assert "All checks passed!" in shop.run("ruff", "check", *names)
-    shop.run("ruff", "format", "--check", *names)
-    project = tomllib.loads((shop / "pyproject.toml").read_text())["project"]
-    shop.env = environment(
-        "beside-docs",
-        [
-            *project["dependencies"],
-            *(ARQ, "aiosqlite", "sentry-sdk>=2.75,<3", "fakeredis[lua]>=2.40"),
-            *("jinja2", "pytest", "worq-dashboard==0.5.2"),
-        ],
-        seed=True,
-    )
-    shop.script(
-        """
-        import asyncio
-
-        import snippet_0
-        import snippet_1
-        import snippet_2
-
-        asyncio.run(snippet_2.test_welcome_email())
-        """,
-        "redis://localhost:1",
-    )

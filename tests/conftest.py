@@ -125,12 +125,13 @@ def with_paxx(bootstrapped_shop: Shop, shared: Path, paxx: Path) -> Callable[...
     """
 
     def make(*commands: str) -> Shop:
-        def run_paxx(shop: Shop) -> None:
-            for command in commands:
-                shop.paxx(paxx, *command.split())
-
+        if not commands:
+            return bootstrapped_shop
+        *before, last = commands
         name = "_".join(["paxx", *commands]).replace(" ", "-")
-        return bootstrapped_shop.made_once(shared / name, run_paxx)
+        return make(*before).made_once(
+            shared / name, lambda shop: shop.paxx(paxx, *last.split())
+        )
 
     return make
 

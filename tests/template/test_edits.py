@@ -122,19 +122,21 @@ def assert_nothing_is_lost(shop: Shop, output: str) -> None:
     assert read(shop, "other_name") == OLD
 
 
+#: What each would do to an update is kept from it, so that one hides no other.
 SETTINGS = {
     "none": "",
-    "untracked files": "[status]\nshowUntrackedFiles = no",
-    "all untracked files": "[status]\nshowUntrackedFiles = all",
-    "whitespace is an error": "[apply]\nwhitespace = error",
-    "all whitespace is an error": "[apply]\nwhitespace = error-all",
-    "whitespace is fixed": "[apply]\nwhitespace = fix\nignoreWhitespace = change",
-    "excludes": "[core]\nexcludesFile = HERE/excludes",
-    "a template for repositories": "",
-    "no diff": "[core]\nattributesFile = HERE/no-diff",
-    "binary": "[core]\nattributesFile = HERE/binary",
-    "big files": "[core]\nbigFileThreshold = 1",
-    "hooks": "[core]\nhooksPath = HERE/git/hooks",
+    "an error, and excluded": (
+        "[status]\nshowUntrackedFiles = no\n[apply]\nwhitespace = error\n"
+        "[core]\nexcludesFile = HERE/excludes\nbigFileThreshold = 1"
+    ),
+    "an error everywhere, and no diff": (
+        "[status]\nshowUntrackedFiles = all\n[apply]\nwhitespace = error-all\n"
+        "[core]\nattributesFile = HERE/no-diff\nhooksPath = HERE/git/hooks"
+    ),
+    "fixed, binary, and a template for repositories": (
+        "[apply]\nwhitespace = fix\nignoreWhitespace = change\n"
+        "[core]\nattributesFile = HERE/binary"
+    ),
     "CRLF": "[core]\nautocrlf = true\nsafecrlf = true",
     "CRLF by another name": "[core]\neol = crlf\nattributesFile = HERE/text",
     "how diffs look": (
@@ -143,6 +145,9 @@ SETTINGS = {
         "[color]\nui = always\n[merge]\nconflictStyle = zdiff3\n"
         "[core]\nquotePath = true\nwhitespace = tab-in-indent,cr-at-eol\n"
         "[commit]\ngpgSign = true\nverbose = true\n[status]\nbranch = true"
+    ),
+    "of the repository": (
+        "[status]\nshowUntrackedFiles = no\n[apply]\nwhitespace = error-all"
     ),
 }
 FILES = {
@@ -179,15 +184,9 @@ def update(shop: Shop, env: dict[str, str], *arguments: str, code: int = 0) -> s
     return done.stdout + done.stderr
 
 
-LOCAL = ("untracked files", "all whitespace is an error")
-
-
-@pytest.mark.parametrize(
-    ("settings", "where"),
-    [*((name, "global") for name in SETTINGS), *((name, "local") for name in LOCAL)],
-)
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_all_edits_with_all_settings(
-    edited: Shop, tmp_path: Path, settings: str, where: str
+    edited: Shop, tmp_path: Path, settings: str
 ) -> None:
     shop = edited.copy_to(tmp_path / "shop")
     env = git_of_a_user(tmp_path, SETTINGS[settings])
@@ -196,7 +195,7 @@ def test_all_edits_with_all_settings(
     if "CRLF" in settings:
         check_out_again(shop, env)
         assert b"\r\n" in (shop / "core/changed.py").read_bytes()
-    if where == "local":
+    if settings == "of the repository":
         with (shop / ".git/config").open("a") as file:
             file.write(Path(env["GIT_CONFIG_GLOBAL"]).read_text())
         env["GIT_CONFIG_GLOBAL"] = os.devnull
@@ -232,13 +231,13 @@ def test_what_is_lost_nevertheless_is_named(
     shop.edit(".copier-answers.yml", str(versions), str(root))
     shop.edit(".copier-answers.yml", "v1.0.0", "v1.1.0")
     shop.commit()
-    env = git_of_a_user(tmp_path, SETTINGS["excludes"])
+    env = git_of_a_user(tmp_path, "[core]\nexcludesFile = HERE/excludes")
     output = update(shop, env, code=1)
     for name in ("deleted_by_me", "renamed"):
         assert f"The update is not clean: core/{name}.py is back, which" in output
     shop.git("checkout", "-f", ".")
     shop.git("clean", "-fdq")
-    env = git_of_a_user(tmp_path, SETTINGS["no diff"])
+    env = git_of_a_user(tmp_path, "[core]\nattributesFile = HERE/no-diff")
     output = update(shop, env, code=1)
     said = " ".join(output.split())
     for name in ("changed", "at_the_end", "clash"):

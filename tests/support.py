@@ -286,11 +286,18 @@ class Shop:
         )
         return done.stdout + done.stderr
 
-    def mypy(self, *arguments: str) -> str:
-        """Its complaints; what it has found out of other packages is kept."""
-        cache = self.env.with_name(f"{self.env.name}-mypy")
+    def mypy(self, *arguments: str, env: Path | None = None) -> str:
+        """Its complaints; what it has found out of other packages is kept.
+
+        Args:
+            arguments: Options, and what to check.
+            env: Where the other packages are, if not in the project's environment.
+        """
+        env = env or self.env
+        cache = env.with_name(f"{env.name}-mypy")
+        of = ("--python-executable", str(env / "bin/python"), "--cache-dir", str(cache))
         with locked(cache.with_suffix(".lock")):
-            return self.run("mypy", *arguments, "--cache-dir", str(cache), check=False)
+            return self.run("mypy", *arguments, *of, check=False)
 
     def python(self, code: str, url: str = "", **options: Any) -> Any:
         """Run async code in the project; the value of its `result`, through JSON."""

@@ -103,16 +103,20 @@ class Notes:
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._found: list[Event] = []
+        self._read = 0
         file.touch()
 
     def events(self, name: object = None, what: str = "") -> list[Event]:
         """All, or those of this name or kind."""
-        found = [
-            Event(*json.loads(line)) for line in self.file.read_text().splitlines()
-        ]
+        with self.file.open() as file:
+            file.seek(self._read)
+            while (line := file.readline()).endswith("\n"):
+                self._found.append(Event(*json.loads(line)))
+                self._read = file.tell()
         return [
             event
-            for event in found
+            for event in self._found
             if name is None or event.name == str(name)
             if what in ("", event.what)
         ]

@@ -1,28 +1,20 @@
-"""Batches, whatever happens in whatever order: a model beside the scripts of a real Redis."""
+"""Batches, whatever happens in whatever order: a model beside a real Redis."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from arq_runtime.operate.info import Which
-from arq_runtime.worker.job import ClaimedJob, Context, End
-from holding import Holder
-from hypothesis import HealthCheck, Phase, settings
+from arq_runtime.worker.job import Context
+from holding import Model, check, end_of
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
-from kit import App
+from hypothesis.stateful import initialize, invariant, rule
 
-T = TypeVar("T")
-#: Of those that there are; ids are random, and what is drawn must not depend on them.
+#: Of those that there are; ids are random, and what is drawn must not depend on them:
+#: so no rule has a precondition.
 WHICH = st.integers(0, 11)
 
 
@@ -32,33 +24,17 @@ async def member(ctx: Context) -> None: ...
 async def then(ctx: Context, job_ids: list[str]) -> None: ...
 
 
-class Batches(RuleBasedStateMachine):
+class Batches(Model):
     """Batches of up to four jobs, and two workers."""
 
-    url: str
+    tasks = member, then
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
-        self.run(self.open())
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(coroutine)
-
-    async def open(self) -> None:
-        self.app = App(self.url)
-        await self.app.redis.flushdb()
-        self.app.settings(member, then)
-        self.workers = [Holder(self.app, name) for name in ("one", "two")]
         self.held: dict[str, set[str]] = {}  # what a job waits for, by its id
         self.live: set[str] = set()  # those that wait for nothing, or run
-        self.running: dict[str, tuple[Holder, ClaimedJob]] = {}
         self.failed: set[str] = set()
         self.expired: set[str] = set()
-
-    def teardown(self) -> None:
-        self.run(self.app.close())
-        self.runner.close()
 
     @property
     def waiting(self) -> list[str]:
@@ -80,6 +56,11 @@ class Batches(RuleBasedStateMachine):
 
     # --- What may happen
 
+    @initialize(counts=st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    def begin(self, counts: list[int]) -> None:
+        for count in counts:
+            self.gather(count, 0)
+
     @rule(count=st.integers(0, 4), priority=st.sampled_from([0, 3]))
     def gather(self, count: int, priority: int) -> None:
         enqueue, ids = self.app.client.enqueue, set()
@@ -96,29 +77,26 @@ class Batches(RuleBasedStateMachine):
 
     @rule(worker=st.integers(0, 1), free=st.sampled_from([1, 3, 100]))
     def claim(self, worker: int, free: int) -> None:
-        holder, waiting = self.workers[worker], self.waiting
-        self.run(holder.leases.claim(lambda: free))
-        claimed = {job.job_id: (holder, job) for job in holder.claimed}
-        assert claimed.keys() <= {*waiting}
-        assert len(claimed) == min(free, len(waiting))
-        self.running |= claimed
-        holder.claimed.clear()
+        waiting = self.waiting
+        claimed = self.claim_by(worker, free)
+        assert {*claimed} <= {*waiting}
+        assert len({*claimed}) == min(free, len(waiting))
 
     @rule(
         worker=st.integers(0, 1),
-        actions=st.lists(st.sampled_from(["complete", "failed", "retry", "release"])),
+        actions=st.lists(
+            st.sampled_from(["complete", "failed", "retry", "release"]), min_size=1
+        ),
         times=st.integers(1, 2),
     )
     def end(self, worker: int, actions: list[str], times: int) -> None:
         """Several in one step; again, where the answer to it was lost."""
         holder, ends = self.workers[worker], []
+        self.claim(worker, 3)
         mine = [id_ for id_, (one, _) in self.running.items() if one is holder]
         for job_id, action in zip(mine, actions, strict=False):
             job = self.running.pop(job_id)[1]
-            end = End(action, action, ms=job.score if action == "release" else 0)
-            if action in ("retry", "failed"):
-                names = ("task", "error", "traceback", "reason", "st")
-                end.details = dict.fromkeys(names, "no")
+            end = end_of(job, action)
             ends.append((self.runner.get_loop().create_future(), job, end))
             if action in ("complete", "failed"):
                 self.has_ended(job_id)
@@ -148,6 +126,8 @@ class Batches(RuleBasedStateMachine):
 
     @rule()
     def purge(self) -> None:
+        if len(self.waiting) < 6:
+            return
         count = len(self.waiting) + len(self.held)
         assert self.run(self.app.operations.purge(Which())) == count
         self.held.clear()
@@ -171,19 +151,7 @@ class Batches(RuleBasedStateMachine):
 
     @rule(worker=st.integers(0, 1))
     def kill(self, worker: int) -> None:
-        """As if the leases of a worker had ended."""
-        holder = self.workers[worker]
-        lost = [id_ for id_, (it, _) in self.running.items() if it is holder]
-        self.run(self.free(lost))
-        for job_id in lost:
-            del self.running[job_id]
-        holder.leases.held.clear()
-
-    async def free(self, ids: list[str]) -> None:
-        now = await self.app.now() - 1
-        for job_id in ids:
-            await self.app.redis.delete(f"arq:in-progress:{job_id}")
-            await self.app.redis.zadd(self.app.queue, {job_id: now})
+        self.lose(worker)
 
     # --- What holds always
 
@@ -195,16 +163,4 @@ class Batches(RuleBasedStateMachine):
 
 @pytest.mark.slow
 def test_a_batch_is_followed_once(redis_url: str) -> None:
-    Batches.url = redis_url
-    run_state_machine_as_test(
-        Batches,
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=40,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate],  # what fails is not looked for for minutes
-            suppress_health_check=[*HealthCheck],
-        ),
-    )
+    check(Batches, redis_url, examples=20)

@@ -1,28 +1,16 @@
-"""Limits, whatever happens in whatever order: a model beside the scripts of a real Redis."""
+"""Limits, whatever happens in whatever order: a model beside a real Redis."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
 import pytest
 from arq_runtime.limits import limit
-from arq_runtime.worker.job import ClaimedJob, Context, End
-from holding import Holder
-from hypothesis import HealthCheck, Phase, settings
+from arq_runtime.worker.job import Context
+from holding import Model, check, end_of
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
-from kit import QUEUE, App
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-T = TypeVar("T")
 KEYS = st.integers(0, 2)
 WORKERS = st.integers(0, 1)
 OF_KEY, OF_ALL = 2, 4
@@ -33,68 +21,56 @@ OF_KEY, OF_ALL = 2, 4
 async def task(ctx: Context, key: int) -> None: ...
 
 
-class Limits(RuleBasedStateMachine):
+class Limits(Model):
     """Jobs of three keys, two of a key at once and four of all, and two workers."""
 
-    url: str
+    tasks = (task,)
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
-        self.run(self.open())
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(coroutine)
-
-    async def open(self) -> None:
-        self.app = App(self.url)
-        await self.app.redis.flushdb()
-        self.app.settings(task)
-        self.workers = [Holder(self.app, name) for name in ("one", "two")]
-        self.enqueued = 0
-        self.waiting: dict[str, int] = {}  # the key of each, in their order
-        self.running: dict[str, tuple[int, Holder, ClaimedJob]] = {}
+        self.keys: dict[str, int] = {}  # of each job that there was
+        self.waiting: dict[str, None] = {}  # in their order
         self.is_new: set[str] = set()  # never claimed, nor replaced
-
-    def teardown(self) -> None:
-        self.run(self.app.close())
-        self.runner.close()
 
     # --- What may happen
 
+    @initialize()
+    def begin(self) -> None:
+        for key in range(3):
+            self.enqueue(key, 3)
+
     @rule(key=KEYS, count=st.integers(1, 6))
     def enqueue(self, key: int, count: int) -> None:
-        ids = [f"{self.enqueued + number:03}" for number in range(count)]
-        self.enqueued += count
+        ids = [f"{len(self.keys) + number:03}" for number in range(count)]
         calls = [{"key": key, "_job_id": job_id} for job_id in ids]
         assert all(self.run(self.app.client.enqueue_many(task, calls)))
-        self.waiting |= dict.fromkeys(ids, key)
+        self.keys |= dict.fromkeys(ids, key)
+        self.waiting |= dict.fromkeys(ids)
         self.is_new |= {*ids}
 
     @rule(worker=WORKERS, free=st.sampled_from([1, 2, 100]))
     def claim(self, worker: int, free: int) -> None:
-        holder = self.workers[worker]
-        self.run(holder.leases.claim(lambda: free))
-        claimed = [job.job_id for job in holder.claimed]
+        claimed = self.claim_by(worker, free)
         for key in range(3):
             new = [id_ for id_ in claimed if id_ in self.is_new]
-            mine = [id_ for id_ in new if self.waiting.get(id_) == key]
-            in_order = [it for it in self.waiting if it in self.is_new]
-            first = [it for it in in_order if self.waiting[it] == key][: len(mine)]
+            mine = [id_ for id_ in new if self.keys[id_] == key]
+            in_order = [id_ for id_ in self.waiting if id_ in self.is_new]
+            first = [id_ for id_ in in_order if self.keys[id_] == key][: len(mine)]
             assert mine == first
-        for job in holder.claimed:
-            key = self.waiting.pop(job.job_id)
-            self.running[job.job_id] = key, holder, job
-            self.is_new.discard(job.job_id)
-        holder.claimed.clear()
+        for job_id in claimed:
+            del self.waiting[job_id]
+            self.is_new.discard(job_id)
         if len(claimed) < free:
             self.none_could_run()
 
+    def running_of_each(self) -> Counter[int]:
+        return Counter(self.keys[job_id] for job_id in self.running)
+
     def none_could_run(self) -> None:
-        counts = Counter(key for key, _, _ in self.running.values())
+        counts = self.running_of_each()
         if len(self.running) < OF_ALL:
-            for job_id, key in self.waiting.items():
-                assert counts[key] == OF_KEY, (job_id, counts)
+            for job_id in self.waiting:
+                assert counts[self.keys[job_id]] == OF_KEY, (job_id, counts)
 
     @rule(worker=WORKERS)
     def claim_whose_answer_is_lost(self, worker: int) -> None:
@@ -111,14 +87,10 @@ class Limits(RuleBasedStateMachine):
     )
     def end(self, data: st.DataObject, what: str) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.running)))
-        key, holder, job = self.running.pop(job_id)
-        end = End(what, what, ms=job.score if what == "release" else 0)
-        if what in ("retry", "failed"):
-            names = ("task", "error", "traceback", "reason", "st")
-            end.details = dict.fromkeys(names, "no")
-        assert self.run(holder.ends.finish(job, end)) == 1
+        holder, job = self.running.pop(job_id)
+        assert self.run(holder.ends.finish(job, end_of(job, what))) == 1
         if what in ("retry", "release"):
-            self.waiting[job_id] = key
+            self.waiting[job_id] = None
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -132,27 +104,12 @@ class Limits(RuleBasedStateMachine):
     def replace(self, data: st.DataObject, key: int) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.waiting)))
         self.run(self.app.enqueue(task, key, _job_id=job_id, _replace=True))
-        self.waiting[job_id] = key
+        self.keys[job_id] = key
         self.is_new.discard(job_id)
 
     @rule(worker=WORKERS)
     def kill(self, worker: int) -> None:
-        """As if the leases of a worker had ended."""
-        holder = self.workers[worker]
-        lost = [id_ for id_, (_, it, _) in self.running.items() if it is holder]
-        self.run(self.expire(lost))
-        for job_id in lost:
-            self.waiting[job_id] = self.running.pop(job_id)[0]
-        holder.leases.held.clear()
-
-    async def expire(self, ids: list[str]) -> None:
-        redis, now = self.app.redis, await self.app.now()
-        for job_id in ids:
-            await redis.delete(f"arq:in-progress:{job_id}")
-            for key in (QUEUE, *await redis.keys(f"{QUEUE}:places:*")):
-                await redis.zadd(key, {job_id: now - 1}, xx=True)
-        for name in await redis.zrange(f"{QUEUE}:looks", 0, -1):
-            await redis.zadd(f"{QUEUE}:looks", {name: now})
+        self.waiting |= dict.fromkeys(self.lose(worker))
 
     @rule()
     def renew(self) -> None:
@@ -164,7 +121,7 @@ class Limits(RuleBasedStateMachine):
 
     @invariant()
     def no_more_than_the_limits(self) -> None:
-        counts = Counter(key for key, _, _ in self.running.values())
+        counts = self.running_of_each()
         assert len(self.running) <= OF_ALL and max(counts.values(), default=0) <= OF_KEY
 
     @invariant()
@@ -175,16 +132,4 @@ class Limits(RuleBasedStateMachine):
 
 @pytest.mark.slow
 def test_limits_hold_and_nothing_waits_in_vain(redis_url: str) -> None:
-    Limits.url = redis_url
-    run_state_machine_as_test(
-        Limits,
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=40,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate],  # what fails is not looked for for minutes
-            suppress_health_check=[*HealthCheck],
-        ),
-    )
+    check(Limits, redis_url, examples=40)

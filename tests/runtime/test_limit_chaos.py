@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections import Counter
 
 import pytest
-from kit import App, until
+from chaos import run_through
+from kit import App
 from limited_tasks import OF_ALL, OF_KEY, limited
-from noting import Event, Notes, note
-from processes import Processes, WorkerProcess
+from noting import Event, Notes
+from processes import Processes
 from support import OwnRedis
 
 #: By hand: LIMIT_CHAOS=200,5000 uv run pytest tests/runtime/test_limit_chaos.py
 KEYS, JOBS = map(int, os.environ.get("LIMIT_CHAOS", "60,900").split(","))
-#: In seconds; the processes may get no time for as long on a busy machine.
-LEASE_S = 6
 
 
 def most_at_once(events: list[Event]) -> tuple[int, int]:
@@ -40,45 +38,18 @@ def most_at_once(events: list[Event]) -> tuple[int, int]:
 async def test_no_more_run_at_once_whatever_fails(
     own_app: App, own_redis: OwnRedis, own_processes: Processes, notes: Notes
 ) -> None:
-    options = {"lease": LEASE_S, "max_jobs": 20, "log_results": False}
-
-    def start() -> asyncio.Task[WorkerProcess]:
-        starting = own_processes.start(
-            settings="limited_tasks.WorkerSettings", **options
-        )
-        return asyncio.create_task(starting)
-
-    def kill(worker: WorkerProcess) -> None:
-        worker.kill()
-        note({}, "killed", worker.pid)
-
-    async def ended(count: int) -> None:
-        await until(lambda: len({event.name for event in notes.ends()}) >= count, 60)
-
     own_app.settings(limited)
-    workers = await asyncio.gather(*(start() for _ in range(3)))
     calls = [{"key": n % KEYS, "n": n} for n in range(JOBS)]
     calls.sort(key=lambda call: call["key"] % 7)  # so that many of a key wait at once
-    await own_app.client.enqueue_many(limited, calls)
-    await ended(JOBS // 6)
-    kill(workers[0])
-    other = start()
-    await ended(JOBS // 3)
-    own_redis.freeze()
-    await asyncio.sleep(1)
-    own_redis.thaw()
-    await ended(JOBS // 2)
-    own_redis.kill()
-    own_redis.start()
-    await ended(JOBS * 2 // 3)
-    kill(workers[1])
-    await other
-    await ended(JOBS)
-    await until(lambda: _is_empty(own_app), 60)
+    await run_through(
+        *(own_app, own_redis, own_processes),
+        lambda: own_app.client.enqueue_many(limited, calls),
+        lambda: len({event.name for event in notes.ends()}) / JOBS,
+        settings="limited_tasks.WorkerSettings",
+        lease=6,  # the processes may get no time for as long on a busy machine
+        max_jobs=20,
+        log_results=False,
+    )
     of_key, of_all = most_at_once(notes.events())
     print(f"at once: {of_key} of a key, {of_all} of all")
     assert of_key == OF_KEY and of_all <= OF_ALL
-
-
-async def _is_empty(app: App) -> bool:
-    return await app.queued() == 0

@@ -249,14 +249,6 @@ async def test_watch(
         (project / "noting.py").write_text(fixed)
         assert (await app.result_of("b"))["s"]  # it had only one try
 
-
-@pytest.mark.slow
-async def test_watch_survives_code_that_cannot_be_imported(
-    app: App, processes: Processes, tmp_path: Path
-) -> None:
-    project = tmp_path / "project"
-    async with watching(processes, project, "--watch", ".") as worker:
-        code = (project / "noting.py").read_text()
         (project / "noting.py").write_text(f"{code}\nundefined_name\n")
         await worker.wait_for("NameError")
         (project / "noting.py").write_text(code)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from kit import App
 from noting import FILE, Notes
+from postgresql import postgres
 from processes import Processes
 from support import OwnRedis
 
@@ -50,3 +51,10 @@ def own_processes(
     found = Processes(own_redis.url, tmp_path)
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """URL of a PostgreSQL, which the tests share."""
+    with postgres() as url:
+        yield url

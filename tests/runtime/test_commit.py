@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,6 @@ from arq_runtime.server import QueueUnavailableError
 from fastapi import Depends, FastAPI
 from httpx import ASGITransport, AsyncClient
 from kit import App, until
-from postgresql import postgres
 from proxy import Proxy
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import (
@@ -38,12 +37,6 @@ class User(Base):
     name: Mapped[str]
 
 
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    with postgres() as url:
-        yield url
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 async def sessions(
     request: pytest.FixtureRequest, tmp_path: Path
@@ -51,7 +44,7 @@ async def sessions(
     """As async_session_factory of a Paxx project; a database with the users' table."""
     url = f"sqlite+aiosqlite:///{tmp_path}/shop.db?timeout=60"
     if request.param == "postgres":
-        url = request.getfixturevalue("postgres_url")
+        url = request.getfixturevalue("postgresql_url")
     engine = create_async_engine(url)
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)

@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from arq_runtime.worker import relay as relay_module
 from kit import QUEUE, App, until
 from noting import Notes, job
 from outbox_kit import Database, Slow
-from postgresql import postgres
 from processes import PATHS
 from redis.exceptions import RedisError
 from support import OwnRedis, free_port
@@ -28,12 +27,6 @@ from support import OwnRedis, free_port
 pytestmark = pytest.mark.slow
 
 BOTH = ("sqlite", "postgresql")
-
-
-@pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    with postgres() as url:
-        yield url
 
 
 @pytest.fixture(params=BOTH)

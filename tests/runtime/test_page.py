@@ -17,15 +17,17 @@ from pydantic import SecretStr
 from support import free_port
 
 
-@pytest.fixture
-def site(redis_url: str) -> Iterator[Site]:
-    with served(App(redis_url)) as found:
+@pytest.fixture(scope="module")
+def site(database_url: str) -> Iterator[Site]:
+    with served(App(database_url)) as found:
         yield found
 
 
-@pytest.fixture
-def db(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+@pytest.fixture(autouse=True)
+def db(database_url: str) -> Iterator[redis.Redis]:
+    """There is nothing there yet."""
+    with redis.Redis.from_url(database_url, decode_responses=True) as client:
+        client.flushdb()
         yield client
 
 
@@ -44,8 +46,8 @@ def same(answer: Answer) -> tuple[Any, ...]:
     return answer.status, rest, answer.body
 
 
-def test_without_a_password_there_is_no_page(redis_url: str) -> None:
-    with served(App(redis_url), password="") as site:
+def test_without_a_password_there_is_no_page(database_url: str) -> None:
+    with served(App(database_url), password="") as site:
         for method in METHODS:
             nowhere = same(site.ask("/nowhere", method))
             for password in ("", PASSWORD):
@@ -116,13 +118,13 @@ def is_admin(x_admin: str = Header("")) -> None:
 
 
 def test_a_dependency_of_ones_own_and_hidden_arguments(
-    db: redis.Redis, redis_url: str
+    db: redis.Redis, database_url: str
 ) -> None:
     keep_failed(db, "one", "mend", NOW)
     job = {"t": None, "f": "mend", "a": ["secret"], "k": {"b": "secret"}, "et": 1}
     db.hset("arq:failed:one", "job", json.dumps(job))
     with served(
-        App(redis_url),
+        App(database_url),
         password="",
         show_arguments=False,
         dependencies=[Depends(is_admin)],
@@ -146,21 +148,21 @@ def is_reader(x_admin: str = Header("")) -> bool:
 
 
 def test_who_acts_is_in_the_log_and_readers_cannot(
-    db: redis.Redis, redis_url: str, caplog: pytest.LogCaptureFixture
+    db: redis.Redis, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     for name in ("one", "two", "three"):
         keep_failed(db, name, "mend", NOW)
     options: Any = {"dependencies": [Depends(who)], "readonly": Depends(is_reader)}
     path = f"/arq/api/retry?queue={QUEUE}&id="
-    with served(App(redis_url), password="", **options) as site:
+    with served(App(database_url), password="", **options) as site:
         refused = site.ask(f"{path}one", "POST", X_Admin="eve")
         assert refused.status == 403 and "You may look" in refused.body.decode()
         assert not site.ask("/arq/api/queues", X_Admin="eve").json["may_act"]
         assert site.ask(f"{path}one", "POST", X_Admin="ada").json["done"]
     assert f"{QUEUE}: retry one, by ada" in caplog.text
     reader = SecretStr("r" * 16)
-    with served(App(redis_url), reader_password=reader) as site:
+    with served(App(database_url), reader_password=reader) as site:
         assert site.ask("/arq/api/queues", password="r" * 16).status == 200
         for action in ("pause", "undo", "all/discard-all", "discard", "nonsense"):
             answer = site.ask(

@@ -179,17 +179,20 @@ async def until(
 ) -> None:
     """Poll until the condition, which may be awaitable, holds.
 
+    The longer it waits, the less often it looks: each 10 to 100 ms.
+
     Raises:
         AssertionError: It does not within so many seconds.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
+    began = loop.time()
     while True:
         holds = condition()
         if asyncio.iscoroutine(holds) or asyncio.isfuture(holds):
             holds = await holds
         if holds:
             return
-        if loop.time() > deadline:
+        waited = loop.time() - began
+        if waited > timeout:
             raise AssertionError(f"waited {timeout} s")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(min(0.01 + waited / 20, 0.1))

@@ -134,6 +134,7 @@ def process_of(
     )
 
 
+@pytest.mark.slow
 async def test_colours_only_on_a_terminal(app: App, run: Run) -> None:
     await keep_failed(app.redis, "one", "fail", 1000)
     assert "\x1b" not in (await run("list", "failed")).stdout
@@ -146,6 +147,7 @@ async def test_colours_only_on_a_terminal(app: App, run: Run) -> None:
     assert re.search("\x1b\\[31m  ValueError: no", shown)
 
 
+@pytest.mark.slow
 def test_it_says_itself_what_fails() -> None:
     """And its log, which nobody has configured, does not say it once more."""
     url = f"redis://u:secret@127.0.0.1:{free_port()}/0"
@@ -158,6 +160,7 @@ def test_it_says_itself_what_fails() -> None:
     assert process.returncode == 2 and "Traceback" not in error
 
 
+@pytest.mark.slow
 async def test_a_pipe_that_is_closed_early(app: App) -> None:
     async with app.redis.pipeline(transaction=False) as pipe:
         for i in range(2000):
@@ -256,6 +259,7 @@ async def test_abort_those_of_a_task(app: App, run: Run) -> None:
         assert done.stdout == "aborted 2 jobs\n"
 
 
+@pytest.mark.slow
 async def test_on_a_terminal_it_asks(app: App) -> None:
     await some_failed(app)
     await app.enqueue("fine", _job_id="one")
@@ -302,6 +306,7 @@ async def test_names_that_do_not_exist(app: App, run: Run) -> None:
     assert not await app.redis.exists(f"{QUEUE}s:paused")
 
 
+@pytest.mark.slow
 async def test_a_task_that_does_not_stop(app: App, run: Run) -> None:
     ends = asyncio.Event()
 

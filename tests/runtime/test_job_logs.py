@@ -95,6 +95,7 @@ async def test_its_own_lines_and_those_that_the_log_has(
     assert "\x1b[" in stream.getvalue()
 
 
+@pytest.mark.slow
 async def test_the_newest_ones(app: App) -> None:
     async with app.worker(*TASKS, keep_logs=20):
         await app.enqueue("chatty", "x", 300, _job_id="many")
@@ -154,6 +155,7 @@ async def test_while_it_runs(app: App) -> None:
     assert await app.redis.keys("arq:log:*") == []
 
 
+@pytest.mark.slow
 async def test_what_a_killed_worker_has_written(app: App, processes: Processes) -> None:
     """Who runs out of memory cannot send the lines with the end."""
     worker = await processes.start(

@@ -157,6 +157,7 @@ async def gate_has(gate: Gate, count: int) -> None:
     await until(lambda: len(gate.here) == count)
 
 
+@pytest.mark.slow
 async def test_others_are_not_held_up(app: App, gate: Gate) -> None:
     """By what Redis has to do for them, since the machine may be busy."""
 

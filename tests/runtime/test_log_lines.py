@@ -31,6 +31,7 @@ async def logged(
     return worker.text
 
 
+@pytest.mark.slow
 async def test_json_has_tracebacks(app: App, processes: Processes) -> None:
     lines = (await logged(app, processes, "json")).splitlines()
     found: list[dict[str, Any]] = [json.loads(line) for line in lines]
@@ -41,12 +42,14 @@ async def test_json_has_tracebacks(app: App, processes: Processes) -> None:
     assert "exc_info" not in failure and "traceback object" not in "".join(lines)
 
 
+@pytest.mark.slow
 async def test_the_console_keeps_its_own(app: App, processes: Processes) -> None:
     text = await logged(app, processes, "console")
     assert text.count("ValueError: no") == 2  # in the event, and in its traceback
     assert "Traceback (most recent call last)" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logs", ["json", "console"])
 async def test_a_terminal_that_is_not_utf_8_loses_no_line(
     app: App, processes: Processes, logs: str
@@ -58,6 +61,7 @@ async def test_a_terminal_that_is_not_utf_8_loses_no_line(
     assert text.isascii()
 
 
+@pytest.mark.slow
 async def test_arguments_and_results_can_be_kept_out(
     app: App, processes: Processes
 ) -> None:

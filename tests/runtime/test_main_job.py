@@ -74,6 +74,7 @@ async def test_check_tells_a_live_worker_from_none(
     assert await check() == 1
 
 
+@pytest.mark.slow
 async def test_burst_ends_when_the_queue_is_empty(
     app: App, processes: Processes
 ) -> None:

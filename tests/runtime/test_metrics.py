@@ -132,6 +132,7 @@ async def test_the_jobs_of_the_queue_are_counted(app: App) -> None:
         assert 29 < float(oldest.split()[-1]) < 90
 
 
+@pytest.mark.slow
 async def test_two_queues_of_a_process(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -166,6 +167,7 @@ async def test_two_queues_of_a_process(
     assert "No metrics" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_one_worker_counts(app: App) -> None:
     """Until it ends; then another one does."""
 

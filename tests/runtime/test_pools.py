@@ -14,6 +14,7 @@ from kit import App
 from leaks import sockets
 
 
+@pytest.mark.slow
 def test_pools_of_closed_loops_are_dropped(redis_url: str) -> None:
     """Also where nobody closes them: a loop that ends closes its pool."""
     app = App(redis_url)

@@ -54,6 +54,7 @@ def names(letter: str, count: int) -> list[str]:
     return [f"{letter}{number:03}" for number in range(count)]
 
 
+@pytest.mark.slow
 async def test_higher_ones_start_first_and_each_in_order(
     app: App, started: list[str]
 ) -> None:

@@ -235,6 +235,7 @@ async def test_a_hook_that_hangs_is_ended(
 # --- Clocks ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [-40, 40])
 async def test_a_worker_whose_clock_is_wrong_drops_nothing(
     app: App, processes: Processes, notes: Notes, days: int

@@ -43,6 +43,7 @@ def transactions() -> Iterator[list[Any]]:
     sentry_sdk.get_global_scope().set_client(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["first", "last"])
 async def test_of_a_job_that_failed_for_good_there_is_one_event(
     app: App,

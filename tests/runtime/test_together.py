@@ -61,6 +61,7 @@ async def test_calls_of_one_moment_take_few_round_trips(app: App) -> None:
     assert await app.queued() == 501
 
 
+@pytest.mark.slow
 async def test_2000_calls_at_once_from_far_away(line: tuple[App, Proxy]) -> None:
     app, proxy = line
     proxy.latency = 0.05
@@ -174,6 +175,7 @@ async def test_without_memory_each_caller_is_told_so(own_app: App) -> None:
     await app.enqueue("count")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("megabytes", [2, 16])
 async def test_jobs_too_large_for_redis_hold_up_no_others(
     own_app: App, monkeypatch: pytest.MonkeyPatch, megabytes: int

@@ -263,6 +263,7 @@ async def test_a_retry_delay_of_days(app: App, notes: Notes) -> None:
         assert (await app.result_of(job_id))["r"] == 2
 
 
+@pytest.mark.slow
 async def test_a_job_that_kills_its_worker_is_given_up(
     app: App, processes: Processes, notes: Notes
 ) -> None:
@@ -413,6 +414,7 @@ async def test_a_thread_that_outlives_its_job_holds_a_slot(
     ]
 
 
+@pytest.mark.slow
 async def test_a_worker_waits_for_its_threads(
     app: App, processes: Processes, notes: Notes
 ) -> None:

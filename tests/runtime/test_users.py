@@ -27,6 +27,7 @@ STORED: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "task"),
     [
@@ -68,6 +69,7 @@ def blocking(ctx: Context, n: int) -> int:
     return 2 * n
 
 
+@pytest.mark.slow
 async def test_options_of_the_command(app: App, processes: Processes) -> None:
     settings = "user_settings.Logging"
     custom = "--custom-log-dict", "user_settings.log_dict"

@@ -46,6 +46,7 @@ async def wait(app: App, workers: int) -> None:
     await until(all_wait, 30)
 
 
+@pytest.mark.slow
 async def test_one_job_wakes_few_of_many_workers(own_app: App) -> None:
     app = own_app
     async with AsyncExitStack() as workers:
@@ -104,6 +105,7 @@ async def test_a_busy_worker_wakes_an_idle_one(app: App, notes: Notes) -> None:
             await notes.ended("late", timeout=30)
 
 
+@pytest.mark.slow
 async def test_the_woken_worker_is_killed(
     app: App, processes: Processes, notes: Notes
 ) -> None:
@@ -119,6 +121,7 @@ async def test_the_woken_worker_is_killed(
         await notes.ended("b", timeout=30)
 
 
+@pytest.mark.slow
 async def test_the_woken_worker_is_blocked_by_its_job(
     app: App, processes: Processes, notes: Notes
 ) -> None:
@@ -134,6 +137,7 @@ async def test_the_woken_worker_is_blocked_by_its_job(
     assert len(notes.starts("a")) == 1
 
 
+@pytest.mark.slow
 async def test_the_woken_worker_is_frozen_for_a_while(
     app: App, processes: Processes, notes: Notes
 ) -> None:
@@ -228,6 +232,7 @@ async def test_without_workers_few_entries_are_kept(app: App, notes: Notes) -> N
         assert not await app.redis.exists(WAKE)
 
 
+@pytest.mark.slow
 async def test_a_worker_stops_while_it_waits(app: App, processes: Processes) -> None:
     worker = await processes.start(**NEVER)
     await wait(app, 1)

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import arq_runtime
+import pytest
 from kit import App
 from noting import FILE, Notes
 
@@ -31,6 +32,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_a_job_is_sent_and_run(app: App, notes: Notes, tmp_path: Path) -> None:
     folder = Path(arq_runtime.__path__[0])
     zipped = tmp_path / "runtime.zip"

@@ -21,6 +21,7 @@ def old(paxx_shop: Callable[..., Shop]) -> Shop:
     return paxx_shop("infra add redis", "ext add arq")
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_overwritten_unasked(old: Shop) -> None:
     done = copier(
         *("copy", "--trust", "--defaults", old.template, "."),

@@ -112,10 +112,6 @@ NAMES = [
     )
     for answers in COMBINATIONS
 ]
-EACH = [
-    pytest.param(answers, marks=pytest.mark.slow if number else (), id=NAMES[number])
-    for number, answers in enumerate(COMBINATIONS)
-]
 
 
 @pytest.fixture
@@ -149,7 +145,8 @@ def rendered(
     return render
 
 
-@pytest.mark.parametrize("answers", EACH)
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=NAMES)
 def test_rendered_code_passes_the_projects_own_checks(
     answers: dict[str, object],
     rendered: Callable[[dict[str, object]], Shop],

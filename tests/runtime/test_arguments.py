@@ -288,6 +288,7 @@ async def test_data_that_does_not_fit_the_model_is_an_error_with_the_field_named
         theirs = {"orderNumber": 1, "due": "2026-01-02", "items": [{}]}
         job = await worker.pool.enqueue_job("show", theirs)
         assert job is not None
+        await app.wake()
         with pytest.raises(
             Exception, match=r"ArgumentError: order\.items\.0\.sku: Fie"
         ):

@@ -472,6 +472,7 @@ async def test_a_task_that_nobody_knows_fails_after_an_hour(
         since = int(await app.redis.get("arq:unknown:a"))
         await app.redis.set("arq:unknown:a", since - 3_700_000, px=7_200_000)
         await app.redis.zadd(QUEUE, {"a": await app.now()})
+        await app.wake()
         await until(lambda: app.redis.exists("arq:failed:a"))
     kept = await app.failed("a")
     assert kept["reason"] == "unknown"

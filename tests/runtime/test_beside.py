@@ -66,6 +66,7 @@ def test_other_versions_of_redis_py(
     redis_url: str, name: str, requirements: list[str], version: str
 ) -> None:
     env = environment(f"beside-redis-{name}", [*RUNTIME, *requirements])
-    output = run_script(env, "redis_py", redis_url, PYTHONWARNINGS="error")
+    strict = {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"}
+    output = run_script(env, "redis_py", redis_url, **strict)
     assert re.match(f"redis-py {version}", output)
     assert "Warning" not in output and "Traceback" not in output

@@ -163,4 +163,4 @@ class Batches(Model):
 
 @pytest.mark.slow
 def test_a_batch_is_followed_once(redis_url: str) -> None:
-    check(Batches, redis_url, examples=20)
+    check(Batches, redis_url, examples=60)

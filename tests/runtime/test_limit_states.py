@@ -132,4 +132,4 @@ class Limits(Model):
 
 @pytest.mark.slow
 def test_limits_hold_and_nothing_waits_in_vain(redis_url: str) -> None:
-    check(Limits, redis_url, examples=40)
+    check(Limits, redis_url, examples=60)

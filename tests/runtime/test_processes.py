@@ -27,14 +27,14 @@ async def start(processes: Processes, count: int, **settings: Any) -> WorkerProc
 async def test_they_share_the_jobs(
     app: App, processes: Processes, notes: Notes
 ) -> None:
-    worker = await start(processes, 2, max_jobs=1)
-    for n in range(2):
+    worker = await start(processes, 3, max_jobs=1)
+    for n in range(3):
         await app.enqueue("job", n, 3.0)
-    await until(lambda: len(notes.starts()) == 2)
+    await until(lambda: len(notes.starts()) == 3)
     assert {int(event.who) for event in notes.starts()} == children(worker)
     # It drains: a stop waits for them.
     assert await worker.stop() == 0
-    assert len(notes.events(what="end")) == 2
+    assert len(notes.events(what="end")) == 3
 
 
 async def test_one_that_is_killed_is_replaced(

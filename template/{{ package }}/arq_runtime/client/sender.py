@@ -200,11 +200,9 @@ class Sender:
 
     async def _send(self) -> None:
         try:
-            while self._waiting:
-                together = self._next()
+            while together := self._next():
                 try:
-                    if together:  # else all of them have given up
-                        await self._deliver(together, self._run)
+                    await self._deliver(together, self._run)
                     await asyncio.sleep(0)  # who is answered may call again: together
                 except BaseException as exc:  # whatever it is, nobody is left waiting
                     _fail([*together, *self._waiting], exc)
@@ -227,7 +225,10 @@ class Sender:
             raise
 
     def _next(self) -> list[_Request]:
-        """The requests that travel together now: those that came first."""
+        """The requests that travel together now: those that came first.
+
+        Empty where nobody waits, or all who did have given up.
+        """
         jobs = size = 0
         together: list[_Request] = []
         while self._waiting:

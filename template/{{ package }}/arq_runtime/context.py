@@ -95,16 +95,16 @@ def enqueue_span(
     """Show in the caller's trace that it enqueues; has what the job takes along."""
     traced, sdk = is_traced(), sentry()
     if not traced and sdk is None:  # every enqueue would pay for the stack
-        return nullcontext(_current_context(sdk))
+        return nullcontext(_current_context(None))
     return _enqueue_spans(task, queue, traced, sdk)
 
 
 @contextmanager
 def _enqueue_spans(
-    task: str, queue: str, is_traced: bool, sdk: Any
+    task: str, queue: str, traced: bool, sdk: Any
 ) -> Iterator[dict[str, Any] | None]:
     with ExitStack() as stack:
-        if is_traced:
+        if traced:
             span = trace.get_tracer(__name__).start_as_current_span(
                 f"enqueue {task}",
                 kind=trace.SpanKind.PRODUCER,

@@ -178,20 +178,22 @@ class Queues:
                 it, and none of them is the default one.
         """
         self.load()
-        queues = self.known() if queue_name is None else [self._named(queue_name)]
-        limits = self.has_limits
-        found = [
-            Target(queue, *it, queue.limits if limits else None)
-            for queue in queues
-            if (it := queue.find(function))
-        ]
-        if found[1:] and found[0].queue is not self.default:
-            names = ", ".join(repr(target.queue.name) for target in found)
+        queues = self.known() if queue_name is None else [self._served(queue_name)]
+        found = [(queue, *it) for queue in queues if (it := queue.find(function))]
+        if found[1:] and found[0][0] is not self.default:
+            names = ", ".join(repr(queue.name) for queue, *_ in found)
             raise ValueError(
                 f"{function!r} is a task of several queues: say _queue_name={names}"
             )
-        if found:
-            return found[0]
+        queue, name, task = (
+            found[0] if found else self._unknown(function, queues, queue_name)
+        )
+        return Target(queue, name, task, queue.limits if self.has_limits else None)
+
+    def _unknown(
+        self, function: str | Task, queues: list[Queue], queue_name: str | None
+    ) -> tuple[Queue, str, Task | None]:
+        """A task that none of the queues has, where it may be one all the same."""
         known = {task for queue in queues for task in queue.tasks()}
         if not (isinstance(function, str) or callable(function)):
             text = f"a task, or its name, is what to enqueue, not {function!r:.100}"
@@ -200,10 +202,9 @@ class Queues:
         if known and (queue_name is None or name not in known):
             where = "" if queue_name is None else f" on queue {queue_name!r}"
             raise ValueError(f"no task {name!r}{where}{instead(name, known)}")
-        task = None if isinstance(function, str) else function
-        return Target(queues[0], name, task, queues[0].limits if limits else None)
+        return queues[0], name, None if isinstance(function, str) else function
 
-    def _named(self, name: str) -> Queue:
+    def _served(self, name: str) -> Queue:
         queue = self._by_name.get(name)
         if queue is None:
             is_served = any(one.settings_classes for one in self.known())

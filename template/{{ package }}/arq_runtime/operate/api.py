@@ -47,7 +47,7 @@ class Api:
     log_url: str
 
     def router(self) -> APIRouter:
-        known = [Depends(same_origin), Depends(_has_redis), Depends(self.check_names)]
+        known = [Depends(same_origin), Depends(_has_redis), Depends(self.check_queue)]
         router = APIRouter(dependencies=known)
         looks = self.queues, self.jobs, self.job, self.groups, self.history, self.count
         for look in looks:
@@ -59,8 +59,8 @@ class Api:
         router.add_api_route("/{action}", self.act, **acting)
         return router
 
-    async def check_names(self, queue: str | None = None, task: str = "") -> None:
-        await self.operations.check_names(queue, task)
+    async def check_queue(self, queue: str | None = None) -> None:
+        await self.operations.check_names(queue)
 
     # --- Looking
 
@@ -96,6 +96,8 @@ class Api:
             )
         except ValueError as exc:
             raise HTTPException(422, str(exc)) from exc
+        if not found.jobs:  # a look for the task is no cheaper than this one
+            await self.operations.check_names(queue, which.task)
         rows = [self._texts(job, _ROW) for job in found.jobs]
         content = {**vars(found), "jobs": rows, "size": _PAGE_SIZE}
         return json_answer(request, content)
@@ -111,6 +113,8 @@ class Api:
 
     async def groups(self, request: Request, queue: str, which: _Which) -> Response:
         groups = await self.operations.error_groups(which, queue=queue)
+        if not groups:
+            await self.operations.check_names(queue, which.task)
         return json_answer(request, {"groups": groups[:200], "more": len(groups) > 200})
 
     async def history(self, request: Request, queue: str, task: str = "") -> Response:
@@ -125,6 +129,8 @@ class Api:
         if state != "deferred":
             which = replace(which, until=until)
         ids = await self.operations.job_ids((state,), which, queue=queue)
+        if not ids:
+            await self.operations.check_names(queue, which.task)
         return json_answer(request, {"count": len(ids), "until": until})
 
     # --- Acting

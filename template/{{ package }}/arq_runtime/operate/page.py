@@ -62,7 +62,8 @@ def jobs_page(
 
 @cache
 def _files() -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in _STATIC.iterdir()}
+    paths = (path for path in _STATIC.iterdir() if path.suffix in _TYPES)
+    return {path.name: path.read_bytes() for path in paths}
 
 
 async def _file(request: Request, name: str) -> Response:

@@ -121,6 +121,13 @@ def show(project: Project, job_id: str) -> None:
 # --- Acting
 
 
+def _of_failed(act: Callable[..., None]) -> Any:
+    """Add what says which failed jobs: some by their ids, or all that fit."""
+    command = options("task", "text", "error", "since", *MANY)(act)
+    is_all = click.option("--all", "is_all", is_flag=True, help="All failed jobs.")
+    return click.argument("job_ids", nargs=-1)(is_all(command))
+
+
 def _act_on_failed(
     project: Project,
     verb: str,
@@ -144,9 +151,7 @@ def _act_on_failed(
 
 
 @command.command()
-@click.argument("job_ids", nargs=-1)
-@click.option("--all", "is_all", is_flag=True, help="All failed jobs.")
-@options("task", "text", "error", "since", *MANY)
+@_of_failed
 def retry(project: Project, **asked: Any) -> None:
     """Run failed jobs again."""
     one, all_of_them = project.operations.retry_job, project.operations.retry_failed
@@ -154,9 +159,7 @@ def retry(project: Project, **asked: Any) -> None:
 
 
 @command.command()
-@click.argument("job_ids", nargs=-1)
-@click.option("--all", "is_all", is_flag=True, help="All failed jobs.")
-@options("task", "text", "error", "since", *MANY)
+@_of_failed
 def discard(project: Project, **asked: Any) -> None:
     """Forget failed jobs. For an hour, undiscard brings the newest 1,000 back."""
     one, all_of_them = project.operations.discard_job, project.operations.discard_failed

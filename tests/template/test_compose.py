@@ -383,7 +383,7 @@ def test_in_containers(stack: Stack) -> None:
     assert len(set(stack.hosts())) == 2
 
     # a stop during a job gives it back, as the worker starts anew when a file changes
-    job = stack.http("POST", "/sleep/10")
+    job = stack.http("POST", "/sleep/4")
     wait_for(lambda: len(stack.hosts()) == 62, 60)
     host = stack.hosts()[-1]
     running = first if first.startswith(host) else second
@@ -396,7 +396,7 @@ def test_in_containers(stack: Stack) -> None:
     wait_for(lambda: stack.health(running) == "healthy", 120)
 
     # a kill makes it run again elsewhere, once its lease has lapsed
-    job = stack.http("POST", "/sleep/10")
+    job = stack.http("POST", "/sleep/4")
     wait_for(lambda: len(stack.hosts()) == 64, 60)
     host = stack.hosts()[-1]
     running = first if first.startswith(host) else second

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 import warnings
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -65,7 +66,15 @@ async def test_a_pool_of_the_users_own(app: App) -> None:
 
 async def test_calls_of_two_threads_use_the_loop_of_each(app: App) -> None:
     """As with a route in the loop, and a plain function that runs one of its own."""
-    there = asyncio.to_thread(lambda: asyncio.run(app.enqueue("count")))
-    await asyncio.gather(there, app.enqueue("count"))
+    together = Barrier(2, timeout=60)
+
+    async def call() -> int:
+        await app.enqueue("count")
+        together.wait()
+        pools = len(app.server._pools)
+        together.wait()  # the loop that ends takes its pool along
+        return pools
+
+    there = asyncio.to_thread(lambda: asyncio.run(call()))
+    assert await asyncio.gather(there, call()) == [2, 2]
     assert await app.queued() == 2
-    assert len(app.server._pools) == 2

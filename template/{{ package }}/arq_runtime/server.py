@@ -111,8 +111,9 @@ class Server:
         redis.default_queue_name = self.queue_name
         redis.expires_extra_ms = EXPIRES_MS
         await self.close()
-        for closed in [loop for loop in self._pools if loop.is_closed()]:
-            del self._pools[closed]
+        for loop in list(self._pools):  # other threads have loops of their own
+            if loop.is_closed():
+                self._pools.pop(loop, None)
         pool = Pool(redis, _lifetime(redis))
         await anext(pool.lifetime)
         self._pools[asyncio.get_running_loop()] = pool

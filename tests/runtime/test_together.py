@@ -11,7 +11,7 @@ import pytest
 from arq_runtime.client import sender
 from arq_runtime.client.job import Job
 from arq_runtime.server import QueueUnavailableError
-from kit import App
+from kit import App, until
 from outcomes import Outcome, outcome, shorten
 from proxy import Proxy
 from redis.asyncio.connection import Connection
@@ -43,6 +43,21 @@ async def line(own_redis: OwnRedis) -> AsyncIterator[tuple[App, Proxy]]:
 async def ids(app: App) -> list[str]:
     """Of the jobs that are queued, in their order."""
     return [one.decode() for one in await app.redis.zrange(app.queue, 0, -1)]
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the jobs that were sent, each the first of its round trip."""
+    found: list[str] = []
+    send = Connection.send_packed_command
+
+    async def spy(self: Connection, command: Any, **kwargs: Any) -> None:
+        await send(self, command, **kwargs)
+        if b"EVALSHA" in command:
+            found.append(command.split(b"\r\n")[16].decode())
+
+    monkeypatch.setattr(Connection, "send_packed_command", spy)
+    return found
 
 
 # --- Any number of callers ------------------------------------------------------------
@@ -316,6 +331,36 @@ async def test_jobs_start_in_the_order_in_which_a_client_awaited_them(
 async def test_order_is_kept_from_one_round_trip_to_the_next(app: App) -> None:
     jobs = await app.client.enqueue_many("count", [{}] * 2500)
     assert await ids(app) == [job.job_id for job in jobs if job]
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["late", "lost"])
+async def test_order_is_kept_by_two_round_trips_at_once(
+    line: tuple[App, Proxy], sent: list[str], is_lost: bool
+) -> None:
+    """The second is sent before the first is answered; or both are lost, and go again."""
+    app, proxy = line
+    proxy.hold()
+    calls = []
+    for n in range(5):
+        calls.append(asyncio.create_task(app.enqueue("count", _job_id=f"{n}")))
+        await until(lambda n=n: len(sent) > min(n, 1))
+    assert sent == ["0", "1"]
+    if is_lost:
+        proxy.cut()
+    proxy.restore()
+    await asyncio.gather(*calls)
+    assert await ids(app) == ["first", *"01234"]
+
+
+async def test_scripts_that_redis_has_forgotten_are_run_in_their_order(
+    own_app: App,
+) -> None:
+    app = own_app
+    for turn in range(3):
+        await app.redis.script_flush()
+        names = [f"{turn}{n}" for n in range(9)]
+        await asyncio.gather(*[app.enqueue("count", _job_id=name) for name in names])
+        assert (await ids(app))[-9:] == names
 
 
 # --- Context --------------------------------------------------------------------------

@@ -48,7 +48,7 @@ class ServerSettings(RedisSettings):
 
 
 @contextmanager
-def _losses_named() -> Iterator[None]:
+def losses_named() -> Iterator[None]:
     """A connection that is lost is a ConnectionError."""
     try:
         yield
@@ -65,14 +65,14 @@ class _Once(Retry):
     """Tries once, since client and worker try again themselves."""
 
     async def call_with_retry(self, do: Any, *args: Any, **kwargs: Any) -> Any:
-        with _losses_named():
+        with losses_named():
             return await super().call_with_retry(do, *args, **kwargs)
 
 
 async def _greet(connection: Any) -> None:
     """Log in, as redis-py does; where the server closes over it, find out why."""
     try:
-        with _losses_named():
+        with losses_named():
             await connection.on_connect()
     except ConnectionError as exc:
         said = b"" if connection.is_connected else await _first_words(connection)
@@ -164,7 +164,8 @@ def connect(
 
     Args:
         redis_settings: All of arq's are honoured, but for conn_retries and
-            conn_retry_delay: nothing is connected here.
+            conn_retry_delay: nothing is connected here. Those of retries are for single
+            commands: whoever runs scripts tries again anyway.
         socket_timeout: Seconds that Redis may take to answer. A command that blocks
             in Redis for longer (BLPOP, say) fails with it.
         options: job_serializer, job_deserializer, default_queue_name and

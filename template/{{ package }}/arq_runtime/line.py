@@ -2,15 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from arq import ArqRedis
 from redis.exceptions import ConnectionError, NoScriptError, ResponseError
 
-from .connection import is_of_replica
-from .scripts import Script, run_script
+from .connection import is_of_replica, losses_named
+from .scripts import Script
 
 try:
     from hiredis import pack_command
@@ -23,24 +22,30 @@ FEW_CONNECTIONS = 50
 #: looks when it hands one out.
 IDLE_S = 1.0
 
-#: What runs a script: takes it, its keys and its values; one at a time.
-Run = Callable[..., Awaitable[Any]]
 
+class _Kept:
+    """A connection of the pool, and how many calls use it."""
 
-def one_by_one(redis: ArqRedis) -> Run:
-    """What runs scripts over one connection of a pool, where there are many."""
-    if redis.connection_pool.max_connections > FEW_CONNECTIONS:
-        return Line(redis).run
-    return partial(run_script, redis)
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.calls = 0
+        self.has_answered = False
+        self.is_lost = False
+        self.used_at = 0.0
+        self.reading = asyncio.Lock()
 
 
 class Line:
-    """Runs scripts over one connection of a pool, one at a time."""
+    """Runs scripts over one connection of a pool, in the order in which they come.
+
+    The next one is sent before the last one is answered: Redis need not wait for it.
+    """
 
     def __init__(self, redis: ArqRedis) -> None:
         self._pool = redis.connection_pool
-        self._connection: Any = None
-        self._used_at = 0.0
+        self._keeps = self._pool.max_connections > FEW_CONNECTIONS
+        self._kept: _Kept | None = None
+        self._sending = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self.refused_at = -math.inf
         """When Redis last refused to wait, by the event loop's clock."""
@@ -72,21 +77,10 @@ class Line:
             redis.exceptions.RedisError, OSError: As redis-py.
         """
         arguments = (len(keys), *keys, *values)
-
-        async def run(connection: Any) -> Any:
-            by_hash = ("EVALSHA", script.sha, *arguments)
-            await _send(connection, *([wait] if wait else []), by_hash)
-            if on_sent:
-                on_sent()
-            if wait:
-                await self._note_wait(connection)
-            try:
-                return await connection.read_response()
-            except NoScriptError:
-                await _send(connection, ("EVAL", script.text, *arguments))
-                return await connection.read_response()
-
-        return await self._call(run)
+        try:
+            return await self._call(wait, ("EVALSHA", script.sha, *arguments), on_sent)
+        except NoScriptError:  # others may be under way: it gets in line again
+            return await self._call((), ("EVAL", script.text, *arguments), on_sent)
 
     async def wait(self, command: Sequence[Any]) -> None:
         """Only that: a command that blocks.
@@ -94,52 +88,93 @@ class Line:
         Raises:
             redis.exceptions.RedisError, OSError: As redis-py.
         """
+        await self._call(command, ())
 
-        async def run(connection: Any) -> None:
-            await _send(connection, command)
-            await self._note_wait(connection)
-
-        await self._call(run)
-
-    async def _note_wait(self, connection: Any) -> None:
+    async def _call(
+        self,
+        wait: Sequence[Any],
+        command: Sequence[Any],
+        on_sent: Callable[[], None] | None = None,
+    ) -> Any:
+        before = self._kept
         try:
-            self.was_woken = await connection.read_response() is not None
-        except ResponseError:
-            self.refused_at = self._loop.time()
+            return await self._try(wait, command, on_sent)
+        except ConnectionError:
+            if before is None or not before.has_answered:
+                raise
+        return await self._try(wait, command, on_sent)
 
-    async def _call(self, run: Callable[[Any], Awaitable[Any]]) -> Any:
-        if self._connection and self._loop.time() - self._used_at > IDLE_S:
-            idle, self._connection = self._connection, None
-            await self._pool.release(idle)
-        was_kept = self._connection is not None
-        if not was_kept:
-            self._connection = await _take(self._pool)
-        connection = self._connection
-
-        async def drop(_: BaseException) -> None:
-            await connection.disconnect(nowait=True)
-
+    async def _try(
+        self,
+        wait: Sequence[Any],
+        command: Sequence[Any],
+        on_sent: Callable[[], None] | None,
+    ) -> Any:
+        kept: _Kept | None = None
         try:
-            answer = await connection.retry.call_with_retry(
-                lambda: run(connection), drop
-            )
-            self._used_at = self._loop.time()
-            return answer
+            with losses_named():
+                async with self._sending:
+                    kept = await self._connected()
+                    kept.calls += 1
+                    await _send(kept.connection, wait, command)
+                if on_sent:
+                    on_sent()
+                async with kept.reading:
+                    return await self._read(kept, wait, command)
         except BaseException as exc:
-            if not isinstance(exc, ResponseError) or is_of_replica(exc):
-                self._connection = None
-                await drop(exc)
-                await self._pool.release(connection)
-            if was_kept and isinstance(exc, ConnectionError):
-                return await self._call(run)
+            if kept and (not isinstance(exc, ResponseError) or is_of_replica(exc)):
+                await self._lose(kept)
             raise
+        finally:
+            if kept:
+                kept.calls -= 1
+                if not kept.calls and (kept.is_lost or not self._keeps):
+                    await self._release(kept)
+
+    async def _read(
+        self, kept: _Kept, wait: Sequence[Any], command: Sequence[Any]
+    ) -> Any:
+        if kept.is_lost:  # by a call before, whose answer may come still
+            raise ConnectionError("Connection lost")
+        answer = None
+        if wait:
+            try:
+                answer = await kept.connection.read_response()
+                self.was_woken = answer is not None
+            except ResponseError:
+                self.refused_at = self._loop.time()
+        if command:
+            answer = await kept.connection.read_response()
+        kept.has_answered = True
+        kept.used_at = self._loop.time()
+        return answer
+
+    async def _connected(self) -> _Kept:
+        kept = self._kept
+        if kept and not kept.calls and self._loop.time() - kept.used_at > IDLE_S:
+            await self._release(kept)
+        if self._kept is None:
+            self._kept = _Kept(await _take(self._pool))
+        return self._kept
+
+    async def _lose(self, kept: _Kept) -> None:
+        if self._kept is kept:
+            self._kept = None
+        if not kept.is_lost:
+            kept.is_lost = True
+            await kept.connection.disconnect(nowait=True)
+
+    async def _release(self, kept: _Kept) -> None:
+        if self._kept is kept:
+            self._kept = None
+        await self._pool.release(kept.connection)
 
 
 async def _send(connection: Any, *commands: Sequence[Any]) -> None:
     if pack_command is None:
-        packed = b"".join(connection.pack_commands(commands))
+        packed = b"".join(connection.pack_commands(filter(None, commands)))
     else:  # which takes a tenth of the time
-        packed = b"".join([pack_command(tuple(one)) for one in commands])
+        packed = b"".join([pack_command(tuple(one)) for one in commands if one])
     await connection.send_packed_command(packed)
 
 

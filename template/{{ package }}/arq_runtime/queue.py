@@ -178,22 +178,24 @@ class Queues:
                 it, and none of them is the default one.
         """
         self.load()
-        queues = self.known() if queue_name is None else [self._served(queue_name)]
-        found = [(queue, *it) for queue in queues if (it := queue.find(function))]
-        if found[1:] and found[0][0] is not self.default:
-            names = ", ".join(repr(queue.name) for queue, *_ in found)
-            raise ValueError(
-                f"{function!r} is a task of several queues: say _queue_name={names}"
-            )
-        queue, name, task = (
-            found[0] if found else self._unknown(function, queues, queue_name)
-        )
+        queue = self.default if queue_name is None else self._served(queue_name)
+        found = queue.find(function)
+        if found is None and queue_name is None:
+            others = [(one, it) for one in self.known() if (it := one.find(function))]
+            if others[1:]:
+                names = ", ".join(repr(one.name) for one, _ in others)
+                raise ValueError(
+                    f"{function!r} is a task of several queues: say _queue_name={names}"
+                )
+            queue, found = others[0] if others else (queue, None)
+        name, task = found or self._unknown(function, queue, queue_name)
         return Target(queue, name, task, queue.limits if self.has_limits else None)
 
     def _unknown(
-        self, function: str | Task, queues: list[Queue], queue_name: str | None
-    ) -> tuple[Queue, str, Task | None]:
-        """A task that none of the queues has, where it may be one all the same."""
+        self, function: str | Task, queue: Queue, queue_name: str | None
+    ) -> tuple[str, Task | None]:
+        """A task that is not known here, where it may be one all the same."""
+        queues = self.known() if queue_name is None else [queue]
         known = {task for queue in queues for task in queue.tasks()}
         if not (isinstance(function, str) or callable(function)):
             text = f"a task, or its name, is what to enqueue, not {function!r:.100}"
@@ -202,7 +204,7 @@ class Queues:
         if known and (queue_name is None or name not in known):
             where = "" if queue_name is None else f" on queue {queue_name!r}"
             raise ValueError(f"no task {name!r}{where}{instead(name, known)}")
-        return queues[0], name, None if isinstance(function, str) else function
+        return name, None if isinstance(function, str) else function
 
     def _served(self, name: str) -> Queue:
         queue = self._by_name.get(name)

@@ -216,31 +216,25 @@ class Client:
         sender: Sender | None = pool.local.get(queue.name)
         if sender is None:
             sender = pool.local[queue.name] = Sender(queue, pool)
-        jobs: list[Job[Any] | None] = []
-        for batch in _batches(calls):
-            reply = await sender.send(batch)
-            jobs += [
-                Job(
-                    call.job_id.decode(),
-                    pool.redis,
-                    queue.name,
-                    queue.serializer.deserialize,
-                )
-                if is_new == ord("1")
-                else None
-                for call, is_new in zip(batch, reply, strict=True)
-            ]
-        return jobs
+        replies = b"".join([await sender.send(*one) for one in _batches(calls)])
+        read = queue.serializer.deserialize
+        return [
+            Job(call.job_id.decode(), pool.redis, queue.name, read)
+            if is_new == ord("1")
+            else None
+            for call, is_new in zip(calls, replies, strict=True)
+        ]
 
 
-def _batches(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
-    """What can be sent at once."""
+def _batches(calls: Sequence[Call]) -> Iterator[tuple[Sequence[Call], int]]:
+    """What can be sent at once, and its size in bytes."""
     start = size = 0
     for index, call in enumerate(calls):
-        size += len(call.content)
-        is_full = index - start == BATCH_JOBS or size > BATCH_BYTES
+        more = len(call.content)
+        is_full = index - start == BATCH_JOBS or size + more > BATCH_BYTES
         if is_full and index > start and call.own_id != "gathered":
-            yield calls[start:index]
-            start, size = index, len(call.content)
-    if start < len(calls):
-        yield calls[start:]
+            yield calls[start:index], size
+            start, size = index, 0
+        size += more
+    if calls:
+        yield calls[start:], size

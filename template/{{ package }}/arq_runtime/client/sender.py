@@ -1,15 +1,17 @@
 """How calls reach Redis: those that wait at the same time travel together.
 
-While a request is on its way, further ones collect; when it is back, they go as one. So
-one connection does for any number of callers, a single caller waits for nobody, and no
-caller's time-out or cancellation is another's. A caller that finds nobody sending sends
-by itself, without a task and a timer; should that fail, it waits as the others do.
+While two round trips are under way, further calls collect; when one is back, they go as
+one. Each has up to half of the calls that are unanswered: Redis works on one half while
+the callers of the other go on. So one connection does for any number of callers, a
+single caller waits for nobody, and no caller's time-out or cancellation is another's. A
+caller that finds nobody sending sends by itself, without a task and a timer; if that
+fails, it waits as the others do.
 """
 
 import asyncio
 from bisect import insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from copy import copy
 from functools import partial
@@ -21,7 +23,7 @@ from redis.exceptions import AuthenticationError
 
 from ..connection import drop_replica
 from ..keys import FAILED, REPLY, WAKE, with_tag_of
-from ..line import Run, one_by_one
+from ..line import Line
 from ..queue import Queue
 from ..scripts import BATCH_BYTES, run_script, script
 from ..server import (
@@ -40,6 +42,12 @@ BATCH_JOBS = 1000
 
 #: What is answered within an attempt, however slow the network is.
 SMALL_BYTES = BATCH_BYTES // 16
+
+#: How many round trips are under way at most.
+_TRIPS = 2
+
+#: Runs a script: takes it, its keys and its values.
+Run = Callable[..., Coroutine[Any, Any, bytes]]
 
 _ENQUEUE = script("control", "failed", "wake", "gather", "enqueue")
 _SKIPPED = (b"", "", 0, 0, 0, b"")
@@ -77,18 +85,24 @@ class Sender:
         self._name = queue.name
         self._server: Server = queue.server
         self._pool = pool
-        self._run = one_by_one(pool.redis)
+        self._run: Run = Line(pool.redis).run
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Request] = deque()
-        self._sending: asyncio.Task[None] | None = None
-        self._is_sending = False
+        self._tasks: set[asyncio.Task[None]] = set()
         self._large = asyncio.Lock()
-        self._sending_large: set[asyncio.Task[None]] = set()
+        # Under way:
+        self._trips = 0
+        self._requests = 0
+        self._bytes = 0
         self._unanswered: deque[_Request] = deque()  # by when they are due
         self._timer: asyncio.TimerHandle | None = None
 
-    async def send(self, calls: Sequence[Call]) -> bytes:
+    async def send(self, calls: Sequence[Call], size: int) -> bytes:
         """Queue jobs: at most BATCH_JOBS of them, or BATCH_BYTES.
+
+        Args:
+            calls: The jobs.
+            size: Of all of them, in bytes.
 
         Returns:
             "1" for each that is queued, "0" for each whose id is taken.
@@ -97,10 +111,9 @@ class Sender:
             QueueUnavailableError: There was no answer within DEADLINE_S.
             redis.exceptions.RedisError: Redis refuses.
         """
-        size = sum(len(call.content) for call in calls)
         due = self._loop.time() + DEADLINE_S
         token = ""
-        if not self._is_sending and size < SMALL_BYTES:
+        if not self._trips and size < SMALL_BYTES:
             token = self._new_token()
             reply = await self._send_alone(calls, token)
             if reply is not None:
@@ -116,9 +129,7 @@ class Sender:
         else:
             self._unanswered.append(request)
             if size > BATCH_BYTES:
-                sending = self._loop.create_task(self._send_large(request))
-                self._sending_large.add(sending)
-                sending.add_done_callback(self._sending_large.discard)
+                self._start(self._send_large(request))
             else:
                 self._waiting.append(request)
         self._begin()
@@ -139,15 +150,26 @@ class Sender:
             self._timer = None
 
     def _begin(self) -> None:
-        """Begin to send those that wait, unless somebody does."""
-        if self._waiting and not self._is_sending:
-            self._is_sending = True
-            # Not in the caller's context: what is sent is not its alone.
-            self._sending = self._loop.create_task(self._send(), context=Context())
+        """Begin to send those that wait, unless enough is under way."""
+        if self._waiting and self._trips < _TRIPS:
+            self._trips += 1
+            self._start(self._send()).add_done_callback(self._end)
+
+    def _end(self, _: asyncio.Task[None]) -> None:
+        self._trips -= 1
+        self._begin()
+
+    def _start(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # Not in the caller's context: what is sent is not its alone.
+        task = self._loop.create_task(sending, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _send_alone(self, calls: Sequence[Call], token: str) -> bytes | None:
         """Try once; the answer, or None where another try is worth it."""
-        self._is_sending = True
+        self._trips += 1
+        self._requests += 1
         try:
             values = [value for call in calls for value in call]
             async with asyncio.timeout(ATTEMPT_S):
@@ -164,7 +186,8 @@ class Sender:
                 raise self._server.unavailable(self._pool) from None
             return None
         finally:
-            self._is_sending = False
+            self._trips -= 1
+            self._requests -= 1
             self._begin()
 
     def _new_token(self) -> str:
@@ -199,17 +222,21 @@ class Sender:
             answer.set_exception(self._server.unavailable(self._pool))
 
     async def _send(self) -> None:
-        try:
-            while together := self._next():
-                try:
-                    await self._deliver(together, self._run)
-                    await asyncio.sleep(0)  # who is answered may call again: together
-                except BaseException as exc:  # whatever it is, nobody is left waiting
-                    _fail([*together, *self._waiting], exc)
-                    self._waiting.clear()
-                    raise
-        finally:
-            self._is_sending = False
+        while together := self._next():
+            self._begin()
+            size = sum(request.size for request in together)
+            self._requests += len(together)
+            self._bytes += size
+            try:
+                await self._deliver(together, self._run)
+                await asyncio.sleep(0)  # who is answered may call again: together
+            except BaseException as exc:  # whatever it is, nobody is left waiting
+                _fail([*together, *self._waiting], exc)
+                self._waiting.clear()
+                raise
+            finally:
+                self._requests -= len(together)
+                self._bytes -= size
 
     async def _send_large(self, request: _Request) -> None:
         """Send a job that may be more than Redis, or the network, takes.
@@ -231,7 +258,8 @@ class Sender:
         """
         jobs = size = 0
         together: list[_Request] = []
-        while self._waiting:
+        half = (self._requests + len(self._waiting) + 1) // 2
+        while self._waiting and len(together) < half:
             request = self._waiting[0]
             if not request.answer.done():
                 jobs += len(request.calls)
@@ -258,7 +286,8 @@ class Sender:
                 size += request.size if is_wanted else 0
                 for call in request.calls:
                     values += call if is_wanted else _SKIPPED
-            patience = ATTEMPT_S if size < SMALL_BYTES else DEADLINE_S
+            is_small = max(size, self._bytes) < SMALL_BYTES
+            patience = ATTEMPT_S if is_small else DEADLINE_S
             try:
                 async with asyncio.timeout(patience):
                     reply = await run(_ENQUEUE, keys, values)

@@ -37,8 +37,7 @@ def _inherit(code: Code, name: str) -> None:
         UnknownShapeError: There is no single class Settings, or it is not
             pydantic-settings'.
     """
-    found = [it for it in code.tree.body if isinstance(it, ast.ClassDef)]
-    classes = [it for it in found if it.name == "Settings"]
+    classes = _classes(code)
     if len(classes) != 1 or not classes[0].bases:
         raise UnknownShapeError("it has no single `class Settings(...)` with a base")
     names = {ast.unparse(base).rpartition(".")[2] for base in classes[0].bases}
@@ -53,6 +52,11 @@ def _inherit(code: Code, name: str) -> None:
     code.lines[index] = line
 
 
+def _classes(code: Code) -> list[ast.ClassDef]:
+    found = [it for it in code.tree.body if isinstance(it, ast.ClassDef)]
+    return [it for it in found if it.name == "Settings"]
+
+
 def _without_old_fields(text: str, options: Options) -> str:
     """Delete the fields that `paxx ext add arq` added: they would hide ArqSettings'."""
     values = {
@@ -61,14 +65,19 @@ def _without_old_fields(text: str, options: Options) -> str:
         "arq_job_timeout": str(options.job_timeout),
     }
     field = r"""\n*(?:\n +# Infrastructure)?\n +{}: str = ["'](.*)["']"""
-    found = {name: re.search(field.format(name), text) for name in values}
-    if not all(found.values()):
-        return text
-    for name, value in values.items():
-        if (match := found[name]) and match[1] != value:
-            raise UnknownShapeError(
-                f"its field {name} hides the one of ArqSettings; delete it, and set "
-                f"{name.upper()} in the environment to keep its value"
-            )
-        text = re.sub(field.format(name), "", text, count=1)
-    return text
+    code = Code(text)
+    for it in _classes(code):
+        own = slice(it.lineno, it.end_lineno)  # another class may have such fields
+        body = "\n".join(["", *code.lines[own]])
+        found = {name: re.search(field.format(name), body) for name in values}
+        if not all(found.values()):
+            return text
+        for name, value in values.items():
+            if (match := found[name]) and match[1] != value:
+                raise UnknownShapeError(
+                    f"its field {name} hides the one of ArqSettings; delete it, and "
+                    f"set {name.upper()} in the environment to keep its value"
+                )
+            body = re.sub(field.format(name), "", body, count=1)
+        code.lines[own] = body.split("\n")[1:]
+    return code.text()

@@ -108,6 +108,18 @@ def test_an_old_field_that_says_something_else_is_explained(old: Shop) -> None:
 
 
 @pytest.mark.slow
+def test_the_old_fields_of_another_class_stay(old: Shop) -> None:
+    text = (old / "settings.py").read_text()
+    fields = re.findall(r"    arq_\w+: str = .*\n", text)
+    other = f"class Other(BaseSettings):\n{''.join(fields)}\n\n"
+    text = text.replace("class Settings(", f"{other}class Settings(")
+    seam = next(it for it in wire.SEAMS if "settings.py" in it.files)
+    edited = seam.add(text, seams.Options(old.root, "services"))
+    assert len(fields) == 3 and other in edited
+    assert edited.count("arq_max_jobs") == 1
+
+
+@pytest.mark.slow
 def test_paxx_ext_add_arq_on_ours(paxx_shop: Callable[..., Shop], paxx: Path) -> None:
     shop = paxx_shop("infra add redis")
     shop.copy()

@@ -1,5 +1,6 @@
 """Every combination of answers renders code that passes the project's own checks."""
 
+import ast
 import hashlib
 import itertools
 import re
@@ -232,6 +233,22 @@ def test_each_of_them_is_imported(
         text = (shop / ".env.example").read_text()
         named = re.findall(r"^#? ?(ARQ_\w+)=", text, re.M)
         assert sorted(named) == sorted([*known, "ARQ_REDIS_PORT"])  # Compose's
+
+
+def test_the_runtime_is_plain_and_in_short_pieces() -> None:
+    runtime = TEMPLATE / "template/{{ package }}/arq_runtime"
+    assert (runtime / "README.md").read_text().count("\n") <= 25
+    for path in runtime.rglob("*.*"):
+        if "__pycache__" in path.parts:
+            continue
+        text = path.read_text()
+        assert "{%" not in f"{path.name}{text}" and path.suffix != ".jinja", path
+        if path.suffix != ".py":
+            continue
+        assert text.count("\n") <= 400, path
+        for it in ast.walk(ast.parse(text)):
+            if isinstance(it, ast.ClassDef):
+                assert it.end_lineno - it.lineno < 300, f"{path}: {it.name}"
 
 
 def test_files_depend_on_answers_alone() -> None:

@@ -4,6 +4,7 @@ The two environments are built once, into .cache/: Paxx itself, and what a Paxx 
 needs (both want Python 3.12, but run on 3.11).
 """
 
+import gc
 import os
 import tomllib
 from collections.abc import Callable, Iterator
@@ -27,6 +28,9 @@ from support import (
 # processes are started by the hundred: those after the first find bytecode
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# what is imported and collected stays to the end: looking for garbage there takes time
+gc.disable()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -40,6 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """First what has a longer time limit: others do the rest meanwhile."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

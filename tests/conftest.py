@@ -41,6 +41,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is slow as a whole is left out without being imported."""
+    if config.option.markexpr == "not slow" and collection_path.suffix == ".py":
+        text = collection_path.read_text()
+        return "\npytestmark = pytest.mark.slow\n" in text or None
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """First what has a longer time limit: others do the rest meanwhile."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)

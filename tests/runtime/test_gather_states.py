@@ -13,6 +13,8 @@ from holding import Model, check, end_of
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
+pytestmark = pytest.mark.slow
+
 #: Of those that there are; ids are random, and what is drawn must not depend on them:
 #: so no rule has a precondition.
 WHICH = st.integers(0, 11)
@@ -161,6 +163,5 @@ class Batches(Model):
         assert (stats.queued, stats.deferred) == (len(self.waiting), len(self.held))
 
 
-@pytest.mark.slow
 def test_a_batch_is_followed_once(redis_url: str) -> None:
     check(Batches, redis_url, examples=60)

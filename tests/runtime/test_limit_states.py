@@ -11,6 +11,8 @@ from holding import Model, check, end_of
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+pytestmark = pytest.mark.slow
+
 KEYS = st.integers(0, 2)
 WORKERS = st.integers(0, 1)
 OF_KEY, OF_ALL = 2, 4
@@ -130,6 +132,5 @@ class Limits(Model):
         assert stats.queued == len(self.waiting)
 
 
-@pytest.mark.slow
 def test_limits_hold_and_nothing_waits_in_vain(redis_url: str) -> None:
     check(Limits, redis_url, examples=60)

@@ -16,6 +16,8 @@ from processes import Processes
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
+pytestmark = pytest.mark.slow
+
 TASKS = ["works", "fails", "recovers", "picky", "leaves", "slow", "stubborn"]
 
 
@@ -43,7 +45,6 @@ def transactions() -> Iterator[list[Any]]:
     sentry_sdk.get_global_scope().set_client(None)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("order", ["first", "last"])
 async def test_of_a_job_that_failed_for_good_there_is_one_event(
     app: App,

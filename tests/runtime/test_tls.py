@@ -14,6 +14,8 @@ from outcomes import outcome
 from proxy import Proxy
 from support import OwnRedis
 
+pytestmark = pytest.mark.slow
+
 
 class Tls(NamedTuple):
     """A server behind TLS."""
@@ -44,7 +46,6 @@ async def ping(ctx: dict[str, Any], times: int) -> None:
     await asyncio.gather(*(ctx["redis"].ping() for _ in range(times)))
 
 
-@pytest.mark.slow
 async def test_an_outage_does_not_end_the_worker(tls: Tls) -> None:
     app = App(tls.url)
     async with app.worker(double, ping) as worker:
@@ -58,7 +59,6 @@ async def test_an_outage_does_not_end_the_worker(tls: Tls) -> None:
     await app.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["held", "frozen"])
 async def test_calls_end_as_they_should(tls: Tls, how: str) -> None:
     app = App(tls.url)

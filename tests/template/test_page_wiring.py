@@ -6,7 +6,6 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
-import libcst
 import pytest
 import seams
 import wire
@@ -14,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seams import UnknownShapeError, page, password
 from support import Shop, git
-from test_wire_properties import BOM, env_files, heads, imports, newlines, tails
+from test_wire_properties import (
+    BOM,
+    env_files,
+    heads,
+    imports,
+    newlines,
+    parse,
+    tails,
+)
 
 MAIN, EXAMPLE, ENV = page.SEAM, password.EXAMPLE, password.ENV
 PASSWORD = re.compile(rb"ARQ_PAGE_PASSWORD=([\w-]{32})\r?\n")
@@ -199,7 +206,7 @@ def test_every_byte_of_main(source: bytes, options: seams.Options) -> None:
         result, lines = added(MAIN, source, options)
     except UnknownShapeError:
         return
-    libcst.parse_module(result.removeprefix(BOM))
+    parse(result.removeprefix(BOM))
     assert lines == LINES
 
 

@@ -91,7 +91,8 @@ async def test_a_look_does_not_hold_up_redis(app: App) -> None:
             await keep_failed(
                 pipe, f"j{i}", "fail", i, error=f"ValueError: no {i}" * 50
             )
-            await app.put(f"q{i}", b'{"t":null,"f":"fine","a":[],"k":{},"et":1}')
+            pipe.set(f"arq:job:q{i}", b'{"t":null,"f":"fine","a":[],"k":{},"et":1}')
+            pipe.zadd(QUEUE, {f"q{i}": i + 1})
         await pipe.execute()
     await found(app, "nobody")
     before = await calls(app, "evalsha")
@@ -219,7 +220,7 @@ async def test_a_running_job_whose_id_is_not_utf_8(app: App) -> None:
         content = b'{"t":null,"f":"fine","a":[60],"k":{},"et":1}'
         await app.redis.set(b"arq:job:\xff\xfe", content)
         await app.redis.zadd(QUEUE, {b"\xff\xfe": 1})
-        await app.redis.publish(f"{QUEUE}:wake", "")
+        await app.wake()
 
         async def is_said() -> bool:
             return any(

@@ -28,6 +28,12 @@ async def own_app(own_redis: OwnRedis) -> AsyncIterator[App]:
 
 
 @pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker without jobs looks around twice a second, not only each three seconds."""
+    monkeypatch.setattr("arq_runtime.worker.loop.WAIT_S", 0.5)
+
+
+@pytest.fixture
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Notes:
     """What tasks note, here and in the processes that are started."""
     file = tmp_path / "notes"

@@ -137,6 +137,7 @@ async def test_enqueue_many(app: App) -> None:
 # --- Beside arq's own client and worker -----------------------------------------------
 
 
+@pytest.mark.usefixtures("short_waits")
 async def test_arqs_own_client_and_our_worker(app: App) -> None:
     pool = await arq.create_pool(
         app.redis_settings,

@@ -5,6 +5,7 @@ import itertools
 import json
 from typing import Any
 
+import pytest
 from arq import func
 from arq_runtime.operate.command import Project, command
 from click.testing import CliRunner
@@ -20,6 +21,7 @@ async def total(app: App, name: str = "jobs", **options: Any) -> int:
     return sum(getattr(span, name) for span in spans)
 
 
+@pytest.mark.usefixtures("short_waits")
 async def test_what_has_ended(app: App) -> None:
     async def slow(ctx: Ctx) -> None:
         await asyncio.sleep(0.3)
@@ -83,6 +85,7 @@ async def test_what_others_left_there(app: App) -> None:
     assert await total(app) == 0
 
 
+@pytest.mark.usefixtures("short_waits")
 async def test_an_outage_ends_no_worker(own_app: App, own_redis: OwnRedis) -> None:
     async with own_app.worker(*TASKS):
         await (await own_app.enqueue("fine")).result(25)

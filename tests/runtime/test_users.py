@@ -134,6 +134,7 @@ async def test_a_pool_passed_in_and_caplog(
     assert "add(4, b=1)" in caplog.text
 
 
+@pytest.mark.usefixtures("short_waits")
 async def test_a_worker_runs_in_a_loop_of_the_application(redis_url: str) -> None:
     worker = Worker(
         [add],

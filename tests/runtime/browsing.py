@@ -59,7 +59,7 @@ def page_in(browser: Browser, **options: Any) -> Iterator[Page]:
     context = browser.new_context(
         **{"http_credentials": credentials, "locale": "en-GB", **options}
     )
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -78,7 +78,7 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
         yield opened
 
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 
 
 def row(page: Page, job_id: str) -> Any:

@@ -137,7 +137,7 @@ def served(
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    wait_for(lambda: server.started or not thread.is_alive(), 20)
+    wait_for(lambda: server.started or not thread.is_alive(), 60)
     yield Site(config.port)
     server.should_exit = True
     thread.join()

@@ -114,7 +114,7 @@ def test_buttons_wait_after_a_change(page: Page, site: Site, db: redis.Redis) ->
         }).observe(document.getElementById('jobs'), { childList: true })"""
     )
     keep_failed(db, "new", "mend", NOW + 1000)
-    wait_for(lambda: page.evaluate("window.first !== undefined"), 20)
+    wait_for(lambda: page.evaluate("window.first !== undefined"), 60)
     assert page.evaluate("window.first") == "true"
     expect(row(page, "new").get_by_role("button", name="Retry")).to_be_enabled()
     assert failed(db) == {"old", "new"}
@@ -250,7 +250,7 @@ def test_the_history_is_drawn(page: Page, site: Site, db: redis.Redis) -> None:
 def test_a_worker_that_says_nothing(page: Page, site: Site, db: redis.Redis) -> None:
     page.goto(f"{site.url}/arq/")
     expect(page.locator("#workers")).to_contain_text("last sign")
-    wait_for(lambda: bool(db.zrange(f"{QUEUE}:workers", 0, 0)), 20)
+    wait_for(lambda: bool(db.zrange(f"{QUEUE}:workers", 0, 0)), 60)
     workers: Any = db.zrange(f"{QUEUE}:workers", 0, 0)
     record = db.get(f"{QUEUE}:worker:{workers[0]}")
     db.set(f"{QUEUE}:worker:frozen", str(record), px=60_000)

@@ -76,7 +76,7 @@ def test_pause_and_resume(page: Page, site: Site, db: redis.Redis) -> None:
     expect(row(page, "one")).to_be_visible()
     page.get_by_role("button", name="Resume").click()
     expect(page.locator("#paused")).to_be_hidden()
-    wait_for(lambda: db.exists("arq:result:one") == 1, 20)
+    wait_for(lambda: db.exists("arq:result:one") == 1, 60)
 
 
 def test_discard_one_and_all(page: Page, site: Site, db: redis.Redis) -> None:
@@ -105,7 +105,7 @@ def test_progress_abort_and_run_now(page: Page, site: Site, db: redis.Redis) -> 
     put(db, "later", "mend", __file__, due=2**42)
     page.get_by_role("link", name="Deferred").click()
     row(page, "later").get_by_role("button", name="Run now").click()
-    wait_for(lambda: db.exists("arq:result:later") == 1, 20)
+    wait_for(lambda: db.exists("arq:result:later") == 1, 60)
 
 
 NASTY = (
@@ -122,7 +122,7 @@ def test_whatever_is_in_a_job_is_text(page: Page, site: Site, db: redis.Redis) -
     put(db, "nasty", "fail", NASTY)
     put(db, "arabic", "fail", ARABIC)
     put(db, "long", "fail", "x" * 1_000_000)
-    wait_for(lambda: db.zcard(f"{QUEUE}:failed") == 4, 20)
+    wait_for(lambda: db.zcard(f"{QUEUE}:failed") == 4, 60)
     db.zadd(f"{QUEUE}:{'<b>'}", {"x": 1})
     db.zadd("arq:queues", {f"{QUEUE}:<b>": 1})
     page.goto(f"{site.url}/arq/")

@@ -43,7 +43,7 @@ sentinel auth-pass queue p@ss
             return False
 
     try:
-        wait_for(lambda: is_ready() or process.poll() is not None, 20, log)
+        wait_for(lambda: is_ready() or process.poll() is not None, 60, log)
         if process.poll() is not None:
             pytest.skip(f"this server has no TLS: {log.read_text()[-200:]}")
         yield

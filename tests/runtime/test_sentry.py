@@ -69,7 +69,7 @@ async def test_of_a_job_that_failed_for_good_there_is_one_event(
         env={"RECORDED": str(recorded)},
         ready=False,
     )
-    assert await worker.exit_code(30) == 0
+    assert await worker.exit_code(120) == 0
     found = [json.loads(line) for line in recorded.read_text().splitlines()]
     events = [one for one in found if "exception" in one]
     errors: dict[str, list[str]] = {}

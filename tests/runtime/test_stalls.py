@@ -127,11 +127,11 @@ async def test_behind_uvicorn(own_redis: OwnRedis, tmp_path: Path) -> None:
             stderr=file,
         )
         try:
-            await until(lambda: "running on" in log.read_text(), 40)
+            await until(lambda: "running on" in log.read_text(), 120)
             await ask_all_the_time(port, proxy)
         finally:
             server.terminate()
-            await asyncio.to_thread(server.wait, 30)
+            await asyncio.to_thread(server.wait, 60)
     assert "CancelledError" not in log.read_text()
 
 

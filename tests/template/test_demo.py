@@ -48,7 +48,7 @@ def test_the_demo(tmp_path: Path, this_python_only: dict[str, str]) -> None:
         env=this_python_only,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     seen = [line.strip() for line in done.stdout.splitlines() if line[:2] == "  "]
@@ -83,11 +83,11 @@ def test_the_demo_in_a_terminal(tmp_path: Path) -> None:
         credentials = base64.b64encode(f"me:{password}".encode()).decode()
         headers = {"Authorization": f"Basic {credentials}", "X-Arq-Page": "1"}
         request = urllib.request.Request(url, headers=headers)
-        return urllib.request.urlopen(request, timeout=10).read().decode()
+        return urllib.request.urlopen(request, timeout=60).read().decode()
 
-    wait_for(lambda: "packing parcel-1" in jobs("in_progress"), 20)
-    wait_for(lambda: "nobody at home" in jobs("deferred"), 20)
-    wait_for(lambda: "parcel-1 is too heavy" in jobs("failed"), 20)
+    wait_for(lambda: "packing parcel-1" in jobs("in_progress"), 120)
+    wait_for(lambda: "nobody at home" in jobs("deferred"), 120)
+    wait_for(lambda: "parcel-1 is too heavy" in jobs("failed"), 120)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     with suppress(OSError):  # nothing has the terminal open any longer
         while part := os.read(shown, 4096):

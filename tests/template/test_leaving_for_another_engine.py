@@ -93,7 +93,7 @@ def amqp_url(tmp_path: Path) -> Iterator[str]:
         server.wait()
         # Erlang's port mapper, which it has started in a session of its own.
         kill = ["epmd", "-port", str(epmd), "-kill"]
-        wait_for(lambda: "Killed" in run(kill, check=False).stdout, 20)
+        wait_for(lambda: "Killed" in run(kill, check=False).stdout, 60)
 
 
 def test_the_same_tasks(

@@ -127,4 +127,4 @@ def test_metrics(paxx_shop: Callable[..., Shop], redis_url: str) -> None:
     with shop.worker(redis_url, ARQ_METRICS_PORT=str(port)) as worker:
         labels = 'outcome="complete",queue="arq:queue:shop",task="process_webhook"'
         line = f"arq_jobs_total{{{labels}}} 1.0"
-        wait_for(lambda: line in metrics(), 10, worker.path)
+        wait_for(lambda: line in metrics(), 60, worker.path)

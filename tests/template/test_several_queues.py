@@ -60,7 +60,7 @@ def test_one_process_serves_both(own_shop_with_queue: Shop, redis_url: str) -> N
         checked = shop.run("arq", name, "--check", env=settings)
         assert checked.count("successful") == 2
         worker.process.send_signal(signal.SIGTERM)
-        assert worker.process.wait(40) == 0
+        assert worker.process.wait(120) == 0
     checked = shop.run("arq", name, "--check", env=settings, check=False)
     assert checked.count("failed") == 2
 
@@ -69,9 +69,9 @@ def test_a_change_restarts_it(own_shop_with_queue: Shop, redis_url: str) -> None
     shop = with_both_queues(own_shop_with_queue)
     name = "core.tasks.AllSettings"
     with shop.worker(redis_url, "--watch", "core", name=name) as worker:
-        wait_for(lambda: worker.text.count("redis_version=") == 2, 40, worker.path)
+        wait_for(lambda: worker.text.count("redis_version=") == 2, 120, worker.path)
         Path(shop / "core/tasks.py").touch()
-        wait_for(lambda: worker.text.count("redis_version=") == 4, 40, worker.path)
+        wait_for(lambda: worker.text.count("redis_version=") >= 4, 120, worker.path)
 
 
 def test_the_next_update_deploys_it(deployed: Shop, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from support import (
@@ -24,6 +25,10 @@ from support import (
     make_template,
     run,
 )
+
+# the same examples in each run: what fails in one fails in all
+hypothesis.settings.register_profile("same", derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
 
 # processes are started by the hundred: those after the first find bytecode
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

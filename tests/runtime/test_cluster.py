@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 from arq_runtime.connection import parse_redis_url
+from arq_runtime.server import QueueUnavailableError
 from kit import App, until
 from noting import Notes, job, sync
 from processes import Processes
@@ -138,7 +139,7 @@ async def test_its_replica_takes_over(
         while len(notes.events(what="end")) < 20:
             try:
                 await app.enqueue("job", sent, _job_id=f"j{sent}")
-            except ConnectionError:
+            except QueueUnavailableError:
                 continue  # within five seconds each
             sent += 1
             await asyncio.sleep(0.05)

@@ -153,8 +153,10 @@ async def test_what_is_committed_is_queued_also_when_the_request_is_cancelled(
             session.add(User(name="Ada"))
             enqueue(session, "welcome", _job_id="own")
             proxy.cut()
+            before = asyncio.all_tasks()
             commit = asyncio.create_task(session.commit())
-            await asyncio.sleep(0.3)
+            before.add(commit)
+            await until(lambda: asyncio.all_tasks() - before)  # what sends
             assert not commit.done()
             commit.cancel()
             with pytest.raises(asyncio.CancelledError):

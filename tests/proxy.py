@@ -60,7 +60,7 @@ class Proxy:
 
     def half_open(self) -> None:
         """The connections of now pass nothing on any more; new ones work."""
-        for link in self._links:
+        for link in self._links.copy():  # the proxy's thread may add one
             link.dead = True
 
     def cut(self) -> None:
@@ -73,7 +73,7 @@ class Proxy:
         self._call(self._listen)
 
     def _call(self, function: Callable[[], Any]) -> None:
-        asyncio.run_coroutine_threadsafe(function(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(function(), self._loop).result(60)
 
     async def _listen(self) -> None:
         if self._server is None:

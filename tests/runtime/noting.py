@@ -28,9 +28,27 @@ def note(ctx: Context, what: str, name: object) -> None:
         file.write(f"{json.dumps((what, str(name), who, time.time()))}\n")
 
 
+def _go(name: object) -> Path:
+    """The file whose existence lets a task of this name go on."""
+    return Path(os.environ[FILE]).with_name(f"go {name}")
+
+
+def _may_go(name: object) -> bool:
+    return _go(name).exists() or _go(f"{name} {os.getpid()}").exists()
+
+
+async def pause(name: object, seconds: float) -> None:
+    """Wait for so long, or until Notes.let_go(name)."""
+    end, left = time.monotonic() + seconds, seconds
+    while left > 0 and not _may_go(name):
+        await asyncio.sleep(min(left, 0.05))
+        left = end - time.monotonic()
+
+
 async def job(ctx: Context, name: Any, wait: float = 0.0, pad: str = "") -> Any:
     note(ctx, "start", name)
-    await asyncio.sleep(wait)
+    await asyncio.sleep(0)
+    await pause(name, wait)
     note(ctx, "end", name)
     return name
 
@@ -46,7 +64,7 @@ async def once_slow(
     """Its first try takes long; it returns who ran it."""
     note(ctx, "start", name)
     if ctx["job_try"] == 1:
-        await asyncio.sleep(seconds)
+        await pause(name, seconds)
         if fails:
             raise ValueError("late")
     note(ctx, "end", name)
@@ -56,8 +74,9 @@ async def once_slow(
 async def block(ctx: Context, name: str, seconds: float) -> str:
     """Its first try blocks the worker; it returns who ran it."""
     note(ctx, "start", name)
-    if ctx["job_try"] == 1:
-        time.sleep(seconds)
+    end = time.monotonic() + seconds
+    while ctx["job_try"] == 1 and time.monotonic() < end and not _may_go(name):
+        time.sleep(0.01)
     note(ctx, "end", name)
     return ctx.get("who") or str(os.getpid())
 
@@ -106,6 +125,10 @@ class Notes:
         self._found: list[Event] = []
         self._read = 0
         file.touch()
+
+    def let_go(self, name: object, pid: int | str = "") -> None:
+        """End the waiting of tasks of this name, in all processes or that one."""
+        _go(f"{name} {pid}".rstrip()).touch()
 
     def events(self, name: object = None, what: str = "") -> list[Event]:
         """All, or those of this name or kind."""

@@ -27,13 +27,17 @@ async def start(processes: Processes, count: int, **settings: Any) -> WorkerProc
 async def test_they_share_the_jobs(
     app: App, processes: Processes, notes: Notes
 ) -> None:
-    worker = await start(processes, 3, max_jobs=1)
+    worker = await start(processes, 3, max_jobs=1, job_completion_wait=60)
     for n in range(3):
-        await app.enqueue("job", n, 3.0)
+        await app.enqueue("job", n, 600)
     await until(lambda: len(notes.starts()) == 3)
     assert {int(event.who) for event in notes.starts()} == children(worker)
     # It drains: a stop waits for them.
-    assert await worker.stop() == 0
+    worker.send(signal.SIGTERM)
+    await worker.wait_for("shutdown on SIG", times=3)
+    for n in range(3):
+        notes.let_go(n)
+    assert await worker.exit_code() == 0
     assert len(notes.events(what="end")) == 3
 
 
@@ -89,7 +93,7 @@ async def test_one_that_has_run_its_jobs_is_replaced(
     app: App, processes: Processes, notes: Notes
 ) -> None:
     """None of its jobs is cut short: one takes longer than the lease, and than a stop."""
-    worker = await start(processes, 1, max_jobs_per_process=5, lease=1)
+    worker = await start(processes, 1, max_jobs_per_process=5, lease=4)
     for n in range(12):
         await app.enqueue("job", n, 7.0 if n == 0 else 0.0, _job_id=f"j{n}")
     for n in range(12):

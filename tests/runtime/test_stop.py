@@ -40,7 +40,7 @@ async def test_a_job_beyond_its_time_is_given_back(
 ) -> None:
     """It is free at once, and its try does not count: it has only one."""
     worker = await processes.start(job_completion_wait=600 if twice else 1, max_tries=1)
-    job_id = (await app.enqueue("job", "a", 2.0)).job_id
+    job_id = (await app.enqueue("job", "a", 600)).job_id
     await notes.started("a")
     worker.send(signal.SIGTERM)
     if twice:
@@ -56,6 +56,7 @@ async def test_a_job_beyond_its_time_is_given_back(
         worker = await processes.start(job_completion_wait=0, max_tries=1)
         await notes.started("a", before + 1)
         assert await worker.stop() == 0
+    notes.let_go("a")
     async with app.worker(job, max_tries=1):
         assert (await app.result_of(job_id))["s"]
 
@@ -101,7 +102,7 @@ async def test_a_stop_in_the_middle_of_a_claim(
     notes: Notes,
     wait: float,
 ) -> None:
-    total, app = 300, own_app
+    total, app = 2000, own_app
     with Proxy(own_redis.port) as proxy:
         url = own_redis.url.replace(str(own_redis.port), str(proxy.port))
         worker = await own_processes.start(url=url, max_jobs=50)
@@ -131,7 +132,7 @@ async def test_a_stop_while_the_answer_to_a_claim_is_on_its_way(
     with Proxy(own_redis.port) as proxy:
         behind = App(own_redis.url.replace(str(own_redis.port), str(proxy.port)))
         async with behind.worker(job):
-            proxy.latency = 0.3
+            proxy.latency = 1.0
             await app.enqueue("job", "a", _job_id="a")
             await until(lambda: app.redis.exists("arq:in-progress:a"))
         await behind.close()
@@ -159,6 +160,7 @@ async def test_workers_come_and_go_under_load(
     for _ in range(2):
         starting = [processes.start(max_jobs=20) for _ in range(2)]
         workers = await asyncio.gather(*starting)
+        await until(notes.starts)
         for worker in workers:
             worker.send(signal.SIGTERM)
         for worker in workers:

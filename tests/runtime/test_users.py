@@ -19,6 +19,7 @@ from arq_runtime.worker.worker import Worker
 from kit import App, until
 from noting import Notes
 from processes import PATHS, Processes, WorkerProcess
+from support import OwnRedis
 
 SERIALIZER = Serializer("json")
 STORED: dict[str, Any] = {
@@ -107,10 +108,10 @@ def test_a_worker_of_a_sync_fixture(sync_worker: Worker) -> None:
 
 
 async def test_a_pool_passed_in_and_caplog(
-    redis_url: str, caplog: pytest.LogCaptureFixture
+    own_redis: OwnRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    pool = await create_pool(parse_redis_url(redis_url), **STORED)
+    pool = await create_pool(parse_redis_url(own_redis.url), **STORED)
     connections = []
     for n in range(5):
         job = await pool.enqueue_job("add", n, b=1)
@@ -247,7 +248,7 @@ async def test_watch(
         (project / "noting.py").write_text("def broken(:\n")
         await worker.wait_for("SyntaxError")
         assert worker.lives
-        fixed = code.replace("await asyncio.sleep(seconds)", "pass")
+        fixed = code.replace("await pause(name, seconds)", "pass")
         assert fixed != code
         (project / "noting.py").write_text(fixed)
         assert (await app.result_of("b"))["s"]  # it had only one try

@@ -41,8 +41,17 @@ async def tried_again(ctx: Context) -> None:
         raise Retry(defer=0)
 
 
-async def slow(ctx: Context, seconds: float) -> None:
-    await asyncio.sleep(seconds)
+async def blocking(ctx: Context) -> None:
+    """It holds its slot until `goes_on` is set."""
+    STARTED.append("blocking")
+    await ctx["goes_on"].wait()
+
+
+async def blocked(app: App) -> None:
+    """Have the only slot held."""
+    await app.enqueue(blocking)
+    await until(lambda: "blocking" in STARTED)
+    STARTED.remove("blocking")
 
 
 async def enqueue(app: App, *names: str, **options: Any) -> None:
@@ -90,42 +99,52 @@ async def test_the_others_have_a_share(
 async def test_one_that_is_due_later_comes_first_then(
     app: App, started: list[str]
 ) -> None:
-    async with app.worker(task, slow, max_jobs=1):
-        blocking = await app.enqueue(slow, 3.0)
-        await until(lambda: app.redis.exists(f"arq:in-progress:{blocking.job_id}"))
+    goes_on = asyncio.Event()
+
+    async def are_due() -> bool:
+        return not await app.operations.list_jobs("deferred")
+
+    async with app.worker(task, blocking, max_jobs=1, ctx={"goes_on": goes_on}):
+        await blocked(app)
         await enqueue(app, *names("low", 20))
-        await enqueue(app, "by", _priority=1, _defer_by=1.5)
-        soon = datetime.now(UTC) + timedelta(seconds=1.5)
+        await enqueue(app, "by", _priority=1, _defer_by=3)
+        soon = datetime.now(UTC) + timedelta(seconds=3)
         await enqueue(app, "until", _priority=2, _defer_until=soon)
-        deferred = await app.operations.list_jobs("deferred")
-        assert len(deferred) == 2
+        assert not await are_due()
+        await until(are_due)
+        goes_on.set()
         await until(lambda: len(started) == 22)
         assert started[:2] == ["until", "by"]
         assert await app.redis.zcard(f"{QUEUE}:looks") == 0
 
 
 async def test_a_retry_keeps_the_priority(app: App, started: list[str]) -> None:
-    async with app.worker(task, tried_again, slow, max_jobs=1):
+    goes_on = asyncio.Event()
+    tasks = task, tried_again, blocking
+    async with app.worker(*tasks, max_jobs=1, ctx={"goes_on": goes_on}):
         await app.enqueue(tried_again)
-        await until(lambda: started == ["try 1"])
-        blocking = await app.enqueue(slow, 1.5)
-        await until(lambda: app.redis.exists(f"arq:in-progress:{blocking.job_id}"))
+        await until(lambda: started)
+        await blocked(app)
         await enqueue(app, *names("low", 20))
+        await asyncio.sleep(0.5)  # the second try is due
+        goes_on.set()
         await until(lambda: len(started) == 23)
         # The slot is free, and taken by another, before the try's end is recorded.
         assert started.index("try 2") <= 2 and started.index("try 3") <= 4
 
 
 async def test_a_killed_workers_job_keeps_it_too(app: App, started: list[str]) -> None:
-    worker = app.new_worker(task, lease=0.5)
+    goes_on = asyncio.Event()
+    worker = app.new_worker(task, lease=3)
     worker._open()
     worker.leases._claimed = lambda *job: None  # type: ignore[method-assign]
     await enqueue(app, "lost", _priority=3)
     await worker.leases.claim(lambda: 1)  # and is heard of no more
-    async with app.worker(task, slow, max_jobs=1):
-        await app.enqueue(slow, 1.5)
-        await until(lambda: app.redis.exists(f"{QUEUE}:looks"))
+    async with app.worker(task, blocking, max_jobs=1, ctx={"goes_on": goes_on}):
+        await blocked(app)
         await enqueue(app, *names("low", 20))
+        await asyncio.sleep(3.1)  # its lease has ended
+        goes_on.set()
         await until(lambda: len(started) == 21)
         assert started[0] == "lost"
 

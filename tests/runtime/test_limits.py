@@ -130,15 +130,15 @@ async def test_so_many_run_at_once_over_all_workers(app: App, gate: Gate) -> Non
 
 async def test_no_more_start_in_a_period(app: App) -> None:
     async with app.worker(three_in_half_a_second, poll_delay=30):
+        began = asyncio.get_running_loop().time()
         calls = [{"n": n} for n in range(11)]
         jobs = await app.client.enqueue_many(three_in_half_a_second, calls)
         starts = [await job.result(timeout=25) for job in jobs if job]
     assert starts == sorted(starts)
     # They are counted by Redis' clock, before the way to the worker.
-    assert all(
-        later - start > 0.2 for start, later in zip(starts, starts[3:], strict=False)
-    )
-    assert 1 < starts[-1] - starts[0] < 25
+    for n, start in enumerate(starts):
+        assert start - began > n // 3 * 0.5 - 0.1
+    assert starts[-1] - began < 25
 
 
 async def test_who_waits_takes_no_slot_and_no_try(app: App, gate: Gate) -> None:
@@ -222,8 +222,12 @@ async def test_cron_jobs_are_limited(app: App, gate: Gate) -> None:
 
     second = {*range(60)}
     cron_jobs = [cron(often, name="often", second=second)]
+
+    async def one_waits() -> bool:
+        return sum((await app.operations.queue_stats()).waiting.values()) > 0
+
     async with app.worker(cron_jobs=cron_jobs):
-        await waits(app, 1)
+        await until(one_waits)
         assert len(gate.here) == 1
 
 
@@ -321,10 +325,24 @@ async def test_the_place_of_a_killed_worker_is_free_after_its_lease(
 
 
 async def test_a_lease_that_is_renewed_keeps_its_place(app: App, gate: Gate) -> None:
-    async with app.worker(one, lease=1):
+    places = f"{QUEUE}:places:one(key=1)"
+
+    async def are_kept_until() -> list[float]:
+        held = await app.redis.zrange(places, 0, -1, withscores=True)
+        return [until for _, until in held]
+
+    async with app.worker(one, lease=60) as worker:
         jobs = [await app.enqueue(one, 1) for _ in range(2)]
         await gate_has(gate, 1)
-        await asyncio.sleep(2.5)
+        await waits(app, 1)
+        [before] = await are_kept_until()
+
+        async def is_renewed() -> bool:
+            worker.leases.renew_at = 0
+            await app.wake()
+            return (await are_kept_until())[0] > before
+
+        await until(is_renewed)
         assert len(gate.here) == 1
         gate.open.set()
         for job in jobs:

@@ -466,6 +466,8 @@ class OwnRedis:
                 with redis.Redis(port=self.port) as client:
                     client.ping()
                 return
+            except redis.AuthenticationError:  # it has been started with a password
+                return
             except redis.RedisError:
                 if self.process.poll() is not None:
                     raise RuntimeError(

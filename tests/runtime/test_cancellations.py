@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from arq import func
 from arq_runtime.worker.job import Context
 from kit import App, until
 from noting import Notes, note
@@ -133,10 +134,9 @@ async def test_a_time_out_and_an_abort_after_a_cancellation(
         await asyncio.sleep(60)
 
     go_on.__qualname__ = "go_on"
-    async with app.worker(
-        go_on, job_timeout=3, max_tries=1, poll_delay=0.05, max_jobs=2
-    ):
-        await app.enqueue("go_on", "late", _job_id="late")
+    brief = func(go_on, name="brief", timeout=3)
+    async with app.worker(go_on, brief, max_tries=1, poll_delay=0.05, max_jobs=2):
+        await app.enqueue("brief", "late", _job_id="late")
         aborted = await app.enqueue("go_on", "aborted", _job_id="aborted")
         await notes.started("aborted")
         assert await app.lookup.abort_job(aborted.job_id)

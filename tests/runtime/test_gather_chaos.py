@@ -35,7 +35,7 @@ async def test_each_batch_is_followed_once(
         *(own_app, own_redis, own_processes, send),
         lambda: len(followed()) / BATCHES,
         settings="gathered_tasks.WorkerSettings",
-        lease=10,  # the processes may get no time for as long on a busy machine
+        lease=15,  # the processes may get no time for as long on a busy machine
         max_jobs=10,
         max_tries=3,
     )

@@ -317,11 +317,17 @@ async def test_run_now(app: App) -> None:
 
 async def test_a_paused_queue(app: App, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "arq.worker")
-    async with app.worker(*TASKS, **OPTIONS | {"job_completion_wait": 5}):
-        await app.enqueue("fine", seconds=0.3, _job_id="running")
+    goes_on = asyncio.Event()
+
+    async def long(ctx: Ctx) -> None:
+        await goes_on.wait()
+
+    async with app.worker(*TASKS, long, **OPTIONS):
+        await app.enqueue(long, _job_id="running")
         await until(lambda: app.redis.exists("arq:in-progress:running"))
         await app.operations.pause_queue()
         await app.enqueue("fine", _job_id="waits")
+        goes_on.set()
         await app.result_of("running")
         await until(lambda: f"Queue {QUEUE} is paused" in caplog.text)
     caplog.clear()

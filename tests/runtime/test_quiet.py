@@ -104,20 +104,35 @@ async def test_each_tick_once_over_three_workers(app: App) -> None:
             "poll_delay": poll,
         }
 
+    stalls: list[tuple[float, float]] = []
+
+    async def note_stalls() -> None:
+        """Of this machine: after one, the last of the runs that were missed is made up."""
+        while True:
+            before = time.time()
+            await asyncio.sleep(0.05)
+            if time.time() - before > 0.5:
+                stalls.append((before, time.time()))
+
+    noting = asyncio.create_task(note_stalls())
     async with AsyncExitStack() as workers:
         for poll in polls:
             for _ in range(count):
                 await workers.enter_async_context(app.worker(**settings(poll)))
         began = await app.now() / 1000
         await asyncio.sleep(duration_s)
+    noting.cancel()
+    lag = sum(end - start for start, end in stalls)
     for poll in polls:
         # but for the last ones, which may be late
         expected = range(int(began) + 2, int(began + duration_s - poll - 1))
         assert expected
         times = Counter(due for due, _ in runs[poll])
-        assert set(expected) <= times.keys(), times
+        for due in expected:
+            is_stalled = any(start - 2 < due < end for start, end in stalls)
+            assert due in times or is_stalled, (times, stalls)
         assert set(times.values()) == {1}, times
-        assert max(delay for _, delay in runs[poll]) < poll + 1, runs[poll]
+        assert max(delay for _, delay in runs[poll]) < poll + 1 + lag, runs[poll]
 
 
 async def test_a_worker_that_is_late_enqueues_no_tick_that_has_run(app: App) -> None:

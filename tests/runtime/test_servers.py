@@ -64,11 +64,11 @@ async def served(command: list[str], url: str, log: Path) -> AsyncIterator[None]
     """The application is served by two processes; they have ended well after that."""
     server = started(command, url, log, PYTHONWARNINGS="always")
     try:
-        await until(lambda: log.read_text().count("serving") == 2, 40)
+        await until(lambda: log.read_text().count("serving") == 2, 120)
         yield
     finally:
         server.terminate()
-        code = await asyncio.to_thread(server.wait, 30)
+        code = await asyncio.to_thread(server.wait, 60)
         assert code in (0, -15), log.read_text()
 
 
@@ -102,6 +102,8 @@ async def test_a_server_with_more_processes(
         for _ in range(10):
             found = await asyncio.gather(*[post() for _ in range(10)])
             pids.update(map(str, found))
+        while len(pids) < 2 and pids.total() < 2000:  # one may be quicker to accept
+            pids[str(await post())] += 1
 
     async def all_are_gone() -> bool:
         return await clients() == before
@@ -112,7 +114,7 @@ async def test_a_server_with_more_processes(
     counted = {pid.decode(): int(number) for pid, number in stored.items()}
     assert counted.pop("imported") == (1 if name == "gunicorn" else 2)
     assert counted == pids
-    assert (len(pids), pids.total()) == (2, 100)
+    assert len(pids) == 2 and pids.total() >= 100
     text = re.sub(UVICORNS, "", log.read_text())
     for wrong in ("Warning", "Traceback", "Task was destroyed", "never awaited"):
         assert wrong not in text, text
@@ -127,6 +129,6 @@ def test_pytest_asyncio_with_a_loop_for_each_test(
     scope = "asyncio_default_fixture_loop_scope=function"
     command = [sys.executable, "-m", "pytest", *options.split(), "-o", scope]
     pytest_ = started([*command, "loops_in_tests.py"], redis_url, log)
-    assert pytest_.wait(60) == 0, log.read_text()
+    assert pytest_.wait(300) == 0, log.read_text()
     assert "21 passed" in log.read_text()
     assert "warning" not in log.read_text()

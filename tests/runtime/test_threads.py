@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 def hang(ctx: Context, name: str) -> None:
     note(ctx, "start", name)
-    ctx["let_go"].wait(20)
+    ctx["let_go"].wait(120)
     note(ctx, "end", name)
 
 
@@ -50,13 +50,14 @@ async def test_the_count_of_threads_is_right_whatever_ends_their_jobs(
     options: dict[str, Any] = {
         "max_jobs": 20,
         "max_tries": 1,
-        "job_timeout": 4,
+        "job_timeout": 10,  # not before the aborts
         "poll_delay": 0.05,
     }
     async with app.worker(hang, sync, **options, ctx={"let_go": let_go}) as worker:
         jobs = [await app.enqueue(hang, f"{n}") for n in range(10)]
         done = [await app.enqueue(sync, f"d{n}") for n in range(5)]
-        await notes.started("9")
+        for n in range(10):
+            await notes.started(f"{n}")
         aborts = [app.lookup.abort_job(job.job_id) for job in jobs[:5]]
         assert all(await asyncio.gather(*aborts))
         for job in jobs[5:]:
@@ -71,8 +72,8 @@ async def test_the_count_of_threads_is_right_whatever_ends_their_jobs(
 
 async def test_the_time_out_begins_when_the_thread_does(app: App, notes: Notes) -> None:
     """All slots are taken; the time for which a job waits is not its own."""
-    async with app.worker(sync, max_jobs=1, job_timeout=2.2, max_tries=1):
-        jobs = [await app.enqueue(sync, f"{n}", 0.8) for n in range(4)]
+    async with app.worker(sync, max_jobs=1, job_timeout=5, max_tries=1):
+        jobs = [await app.enqueue(sync, f"{n}", 1.5) for n in range(4)]
         assert [await one.result(25) for one in jobs] == [*"0123"]
 
 
@@ -83,7 +84,7 @@ async def test_a_process_ends_as_python_does_once_its_threads_are_done(
     worker = await processes.start(
         settings="exits.WorkerSettings", job_timeout=0.1, max_tries=1, max_jobs=4
     )
-    late = [(await app.enqueue("sync", n, 0.5)).job_id for n in range(8)]
+    late = [(await app.enqueue("sync", n, 3.0)).job_id for n in range(8)]
     for job_id in late:
         assert (await app.result_of(job_id))["s"] is False
     await until(lambda: len(notes.ends()) == 8)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+import threading
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -394,17 +395,23 @@ async def test_how_long_results_are_kept(app: App, notes: Notes, keep: str) -> N
 
 
 async def test_a_plain_function_runs_in_a_thread(app: App, notes: Notes) -> None:
-    jobs = [await app.enqueue("sync", n, 0.3) for n in range(3)]
-    async with app.worker(sync, max_jobs=3):
+    together = threading.Barrier(3, timeout=60)
+
+    def meet(ctx: Context, n: int) -> int:
+        together.wait()  # for all of them
+        return n
+
+    meet.__qualname__ = "meet"
+    jobs = [await app.enqueue("meet", n) for n in range(3)]
+    async with app.worker(meet, max_jobs=3):
         assert [await waiting.result(25) for waiting in jobs] == [0, 1, 2]
-    assert [event.what for event in notes.events()] == ["start"] * 3 + ["end"] * 3
 
 
 async def test_a_thread_that_outlives_its_job_holds_a_slot(
     app: App, notes: Notes
 ) -> None:
     async with app.worker(sync, job_timeout=0.1, max_jobs=1, max_tries=1):
-        await app.enqueue("sync", "late", 0.6, _job_id="late")
+        await app.enqueue("sync", "late", 3.0, _job_id="late")
         assert (await app.result_of("late"))["s"] is False
         await (await app.enqueue("sync", "other")).result(25)
     assert [(event.what, event.name) for event in notes.events()][:3] == [

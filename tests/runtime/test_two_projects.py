@@ -83,7 +83,7 @@ async def test_two_projects_with_default_answers(
         await stack.enter_async_context(shop.worker())
         await until(shop.has_run)
         assert await store.app.queued() == 101
-        assert await shop.is_healthy()
+        await until(shop.is_healthy)
         assert not await store.is_healthy()
         await stack.enter_async_context(store.worker())
         await until(store.has_run)

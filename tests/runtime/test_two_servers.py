@@ -29,8 +29,12 @@ async def test_a_task_goes_to_the_server_of_its_queue(
         jobs = await asyncio.gather(app.enqueue(here, 1), app.enqueue("there", 2))
         assert [await job.result(25) for job in jobs] == [1, -2]
         stats = app.operations.queue_stats
-        for queue in (None, "arq:queue:there"):
-            assert len((await stats(queue)).workers) == 1
+
+        async def are_listed() -> bool:
+            found = [await stats(queue) for queue in (None, "arq:queue:there")]
+            return [len(one.workers) for one in found] == [1, 1]
+
+        await until(are_listed)
         assert await app.operations.list_queues() == [app.queue, "arq:queue:there"]
     other = App(own_redis.url)
     assert await other.stored(jobs[1].job_id) and not await other.stored(jobs[0].job_id)

@@ -39,6 +39,23 @@ if is_valid and redis.call('getrange', last_claim, 0, #token - 1) == token then
   end
 end
 
+local is_paused, marks, has_lines = 0, 0, false
+if redis.call('exists', paused, aborts, looks) > 0 then
+  is_paused = redis.call('exists', paused)
+  marks = number(redis.pcall('zcard', aborts))
+  has_lines = is_paused == 0 and redis.call('exists', looks) == 1
+end
+local may_claim, looked_at, wake = free > 0 and is_paused == 0, 0, queue .. ':wake'
+
+-- Idle workers wait for the list's entries: none is left where no job is. Most looks of
+-- theirs find none, and that is all then.
+local first = redis.call('zrange', queue, 0, 0, 'WITHSCORES')[2]
+if is_paused == 0 and not has_lines and not (first and tonumber(first) <= instant) then
+  redis.call('del', wake)
+  local wait = first and math.min(first - now, 3600000) or 3600000
+  return {{}, redis.call('zcard', queue), wait, marks, is_paused, now}
+end
+
 local function was_killed(try, last_error)
   if try < apart_from then return false end
   local is_json, failure = pcall(cjson.decode, last_error or '{}')
@@ -133,7 +150,6 @@ end
 local function take(id, score, payload, try, last_error, apart, limits)
   redis.call('pexpire', job .. id, keep)
   redis.call('set', retry .. id, try, 'PX', keep)
-  redis.call('set', in_progress .. id, token, 'PX', lease)
   redis.call('zadd', queue, now + lease, id)
   local is_large = payload and #payload > room
   jobs[#jobs + 1] = {id, score, is_large and #payload or payload, try, 0, last_error,
@@ -179,22 +195,23 @@ local function with_a_share(due)
   return share
 end
 
-local is_paused = redis.call('exists', paused)
-local marks = redis.pcall('zcard', aborts)
-marks = type(marks) == 'number' and marks or 0
-local may_claim, looked_at = free > 0 and is_paused == 0, 0
-local has_lines = is_paused == 0 and redis.call('exists', looks) == 1
-
-local function consider(id, score)
+-- Is it this worker's now?
+local function lock(id)
+  if redis.call('set', in_progress .. id, token, 'NX', 'PX', lease) then return true end
   local held = redis.call('pttl', in_progress .. id)
   if held > 0 then
     -- A worker of arq's own runs it. Out of the way, but not for long: when that worker
     -- is stopped, the job is free again.
     redis.call('zadd', queue, now + math.min(held, 10000), id)
-    return
+    return false
   end
-  local payload = redis.pcall('get', job .. id)
-  if type(payload) == 'table' then payload = '' end
+  return redis.call('set', in_progress .. id, token, 'PX', lease)
+end
+
+local function consider(id, score)
+  local payload, try = unpack(redis.call('mget', job .. id, retry .. id))
+  -- of a wrong type, or it has expired
+  payload = payload or redis.call('exists', job .. id) == 1 and ''
   local limits = limits_of(payload)
   local blocking, at = blocked_by(limits, score)
   if blocking then
@@ -202,8 +219,7 @@ local function consider(id, score)
     has_lines = true
     return
   end
-  local try = redis.pcall('get', retry .. id)
-  try = (type(try) == 'string' and tonumber(try) or 0) + 1
+  try = (tonumber(try or '') or 0) + 1
   local last_error = try > 1 and redis.pcall('lindex', errors .. id, -1)
   if type(last_error) == 'table' then last_error = false end
   local apart = was_killed(try, last_error)
@@ -212,7 +228,7 @@ local function consider(id, score)
     is_full = true
   elseif apart and may_apart ~= '1' then
     redis.call('zadd', queue, now + 1000, id)
-  else
+  elseif lock(id) then
     if apart then may_apart = '0' end
     bytes = bytes + size
     take(id, score, payload, try, last_error, apart, limits)
@@ -226,9 +242,11 @@ end
 
 while free > 0 and may_claim and looked_at < limit and not is_full do
   if has_lines then look_around() end
-  local due = redis.call('zrangebyscore', queue, '-inf', instant, 'WITHSCORES', 'LIMIT', 0,
-    math.min(free, limit))
-  if #due == 0 then break end
+  local most = math.min(free, limit)
+  local due = redis.call('zrangebyscore', queue, '-inf', instant, 'WITHSCORES', 'LIMIT',
+    0, most)
+  local found = #due
+  if found == 0 then break end
   redis.call('del', last_claim)
   is_share = false
   if is_strict ~= '1' and is_urgent(due[2]) then due = with_a_share(due) end
@@ -237,14 +255,13 @@ while free > 0 and may_claim and looked_at < limit and not is_full do
     if is_full then break end
   end
   looked_at = looked_at + #due / 2
+  if #due == found and found < 2 * most and not has_lines then break end
 end
 if in_a_row then redis.pcall('set', queue .. ':in_a_row', in_a_row, 'PX', 86400000) end
 if #taken > 0 then
   redis.call('set', last_claim, token .. cjson.encode(taken), 'PX', lease)
 end
--- Idle workers wait for the list's entries: none is left where no job is, and there is
--- one where some are left to others.
-local wake = queue .. ':wake'
+-- An entry is left where some jobs are left to others.
 local look = has_lines and redis.pcall('zrange', looks, 0, 0, 'WITHSCORES')[2]
 if is_paused == 0 then
   if looked_at >= limit or is_full or look and look - instant <= 0 or free <= 0

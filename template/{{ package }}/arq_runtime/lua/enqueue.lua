@@ -10,7 +10,7 @@
 -- Reply: for each job "1" where it is queued, "0" where its id is taken
 --
 -- Under `maxmemory` and `noeviction`, Redis refuses a script's first write if that needs
--- memory, and no later one: so the job itself is written before all else.
+-- memory, and no later one: so it takes all jobs or none.
 local wake, told = unpack(KEYS, 3)
 local function is_taken(id, own)
   if id == '' or own == '' then return id == '' end
@@ -20,9 +20,12 @@ local function is_taken(id, own)
     or not redis.call('zscore', queue, id))
 end
 
-local reply = redis.call('get', told)
-if reply then return reply end
-reply = {}
+-- What the reply is mostly, and the look whether there was one before, in one command.
+local usual = string.rep('1', #ARGV / 6)
+if not redis.call('set', told, usual, 'NX', 'PX', 10000) then
+  return redis.call('get', told)
+end
+local reply = {}
 local queued, follower = 0, nil
 for i = 1, #ARGV, 6 do
   local id, own, delay, due, expires, content = unpack(ARGV, i, i + 5)
@@ -53,6 +56,6 @@ for i = 1, #ARGV, 6 do
   reply[#reply + 1] = taken and '0' or '1'
 end
 reply = table.concat(reply)
-redis.call('set', told, reply, 'PX', 10000)
+if reply ~= usual then redis.call('set', told, reply, 'PX', 10000) end
 if queued > 0 then wake_up(wake, queued) end
 return reply

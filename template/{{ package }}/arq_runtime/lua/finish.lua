@@ -33,24 +33,26 @@ local function remember(id, try, text, px)
 end
 
 local failing = {}  -- the tasks of those that fail now
+local has_aborts = redis.call('exists', aborts) == 1
 
 local function finish(id, try, what, details, value, px, limits)
   local payload = what == 'failed' and redis.pcall('get', job .. id)
   local lines = details.log or what == 'failed' and redis.pcall('get', log .. id)
-  redis.call('del', job .. id, unknown .. id, log .. id)
+  local gone = {job .. id, unknown .. id, log .. id}
   if px == '' and try ~= '1' then  -- a worker that has lost its lease is to see this
     redis.call('pexpire', retry .. id, 3600000)
   else
-    redis.call('del', retry .. id)
+    gone[#gone + 1] = retry .. id
   end
-  redis.pcall('zrem', queue, id)
-  if limits.priority > 0 then redis.pcall('zrem', queue .. ':looks', '\0' .. id) end
-  redis.pcall('zrem', aborts, id)
   if details.hold then
     redis.call('pexpire', in_progress .. id, details.hold)
   else
-    redis.call('del', in_progress .. id)
+    gone[#gone + 1] = in_progress .. id
   end
+  redis.call('del', unpack(gone))
+  redis.pcall('zrem', queue, id)
+  if limits.priority > 0 then redis.pcall('zrem', queue .. ':looks', '\0' .. id) end
+  if has_aborts then redis.pcall('zrem', aborts, id) end
   replace_failed(id)
   local stored = px == '' or redis.pcall('set', result .. id, value,
     unpack(px == '0' and {} or {'PX', px}))
@@ -88,12 +90,12 @@ end
 
 local answers, lines = {}, 0
 
-local function give_back(id, score, try, limits)
+local function give_back(id, score, try, limits, px)
   lines = lines + 1
   redis.call('del', in_progress .. id)
   line_up(id, tonumber(score), limits)
-  redis.call('pexpire', job .. id, keep)
-  redis.call('set', retry .. id, try, 'PX', keep)
+  redis.call('pexpire', job .. id, px)
+  redis.call('set', retry .. id, try, 'PX', px)
 end
 
 for i = 7, #ARGV, 10 do
@@ -120,7 +122,7 @@ for i = 7, #ARGV, 10 do
     answer = finish(id, try, what, details, value, px, limits)
   elseif what == 'release' then
     local due = tonumber(ms)
-    give_back(id, limits.priority > 0 and due_of(due) or due, try - 1, limits)
+    give_back(id, limits.priority > 0 and due_of(due) or due, try - 1, limits, keep)
   elseif what == 'unknown' then
     redis.call('pexpire', unknown .. id, keep)
     redis.pcall('set', unknown .. id, now, 'NX', 'PX', keep)
@@ -128,12 +130,10 @@ for i = 7, #ARGV, 10 do
     if now - since >= tonumber(ms) then
       answer = REFUSED
     else
-      give_back(id, now + unknown_pause, try - 1, limits)
+      give_back(id, now + unknown_pause, try - 1, limits, keep)
     end
   else
-    give_back(id, now + ms, try, limits)
-    redis.call('pexpire', job .. id, keep + ms)
-    redis.call('pexpire', retry .. id, keep + ms)
+    give_back(id, now + ms, try, limits, keep + ms)
     remember(id, try, details.error, keep + ms)
   end
   if answer ~= LOST and answer ~= SEND_AGAIN and answer ~= REFUSED then

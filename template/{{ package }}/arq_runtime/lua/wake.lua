@@ -3,5 +3,7 @@
 local function wake_up(wake, jobs)
   local there = redis.pcall('llen', wake)
   if type(there) ~= 'number' then return end
-  for _ = there, math.min(jobs, 31) do redis.pcall('rpush', wake, '') end
+  local entries = {}
+  for i = 1, math.min(jobs, 31) + 1 - there do entries[i] = '' end
+  if entries[1] then redis.pcall('rpush', wake, unpack(entries)) end
 end

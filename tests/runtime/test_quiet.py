@@ -74,7 +74,7 @@ async def test_an_idle_worker_asks_once_in_three_seconds(
     async with own_app.worker(job, health_check_interval=600):
         await (await own_app.enqueue(job, "a")).result(25)
         await own_app.enqueue(job, "later", _defer_by=60)
-        await until(lambda: own_app.redis.keys(f"{QUEUE}:history:*"))
+        await until(own_app.waiting)
         async with commands(own_app) as seen:
             start = time.monotonic()
             await asyncio.sleep(7)

@@ -7,13 +7,14 @@ import subprocess
 from typing import Any
 
 from arq import ArqRedis
+from redis.asyncio.client import Pipeline
 
 from ..keys import FAILED, GAUGES, PAUSED, QUEUES, WORKER, WORKERS, hash_tag
 from ..scripts import run_script, script
 
 
-async def record(
-    redis: ArqRedis,
+def record(
+    pipe: Pipeline,
     queue: str,
     about: dict[str, Any],
     *,
@@ -25,7 +26,7 @@ async def record(
     """Note a worker, and drop those that have not been noted for long.
 
     Args:
-        redis: The connections.
+        pipe: What is added to.
         queue: The queue's name.
         about: What the worker says of itself; its `id` is there.
         now_ms: Redis' time, in milliseconds since 1970.
@@ -35,16 +36,13 @@ async def record(
     """
     queues = QUEUES + hash_tag(queue)
     workers, worker_id = queue + WORKERS, about["id"]
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.zadd(workers, {worker_id: now_ms})
-        pipe.zremrangebyscore(workers, "-inf", now_ms - keep_ms)
-        pipe.pexpire(workers, keep_ms)
-        pipe.zadd(queues, {queue: now_ms})
-        pipe.zremrangebyscore(queues, "-inf", now_ms - keep_queue_ms)
-        pipe.zremrangebyscore(queue + FAILED, "-inf", now_ms - keep_failed_s * 1000)
-        pipe.set(queue + WORKER + worker_id, json.dumps(about), px=keep_ms)
-        # What others have left under these names is no outage.
-        await pipe.execute(raise_on_error=False)
+    pipe.zadd(workers, {worker_id: now_ms})
+    pipe.zremrangebyscore(workers, "-inf", now_ms - keep_ms)
+    pipe.pexpire(workers, keep_ms)
+    pipe.zadd(queues, {queue: now_ms})
+    pipe.zremrangebyscore(queues, "-inf", now_ms - keep_queue_ms)
+    pipe.zremrangebyscore(queue + FAILED, "-inf", now_ms - keep_failed_s * 1000)
+    pipe.set(queue + WORKER + worker_id, json.dumps(about), px=keep_ms)
 
 
 async def count(

@@ -29,7 +29,7 @@ logger = logging.getLogger("arq.worker")
 
 #: Seconds that a stop waits for Redis: for what is under way, then to give jobs back.
 STOP_S = 5
-#: How often a worker says that it lives and what it runs, in seconds.
+#: How often a worker says that it lives, what it runs and what has ended, in seconds.
 SAY_S = 5
 
 
@@ -93,7 +93,6 @@ class Worker(Loop):
         await super().record_health()
         if self.loop.time() >= self._sum_at:
             self._sum_at = self.loop.time() + 1
-            await self._write_history()
             await self._logs.write(self.pool)
         if self.loop.time() >= self._say_at:
             await self._say()
@@ -117,21 +116,23 @@ class Worker(Loop):
             )
             self.observers.tell("counted", self.queue_name, self._counts)
 
-    async def _write_history(self) -> None:
-        await self._history.write(self.pool, self.queue_name, self.leases.now_ms())
-
     async def _say(self) -> None:
         self._say_at = self.loop.time() + min(SAY_S, self.health_check_interval)
-        await heartbeat.record(
-            self.pool,
-            self.queue_name,
-            self._about(),
-            now_ms=self.leases.now_ms(),
-            # longer than it may be silent: one that was killed is seen to be gone
-            keep_ms=max(int((self.health_check_interval + 1) * 2000), 60_000),
-            keep_queue_ms=self.expires_extra_ms,
-            keep_failed_s=self.keep_failed_s,
-        )
+        now_ms = self.leases.now_ms()
+        async with self.pool.pipeline(transaction=False) as pipe:
+            self._history.add(pipe, self.queue_name, now_ms)
+            heartbeat.record(
+                pipe,
+                self.queue_name,
+                self._about(),
+                now_ms=now_ms,
+                # longer than it may be silent: one that was killed is seen to be gone
+                keep_ms=max(int((self.health_check_interval + 1) * 2000), 60_000),
+                keep_queue_ms=self.expires_extra_ms,
+                keep_failed_s=self.keep_failed_s,
+            )
+            # What others have left under these names is no outage.
+            await pipe.execute(raise_on_error=False)
 
     def _about(self) -> dict[str, Any]:
         held = self.leases.held
@@ -214,7 +215,8 @@ class Worker(Loop):
                 await self.ends.give_back(
                     self.leases.held.values(), self.runner.released
                 )
-                await self._write_history()
+                if not self.leases.is_new:  # else it has reached no Redis
+                    await self._say()  # what has ended
                 ends = self.queue_name + ENDS + self.worker_id
                 keys = [self.health_check_key, ends, f"{ends}:large"]
                 keys.append(self.leases.own_wake)

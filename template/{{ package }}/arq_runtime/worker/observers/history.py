@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
-from arq import ArqRedis
+from redis.asyncio.client import Pipeline
 
 from ...keys import HISTORY, HISTORY_PARTS, MINUTE_MS
 from ..job import ClaimedJob
@@ -12,7 +12,7 @@ from .observer import Observer
 
 
 class History(Observer):
-    """Sums in memory what the worker adds to Redis each second.
+    """Sums in memory what the worker adds to Redis with its heartbeat.
 
     Args:
         hours: For how long it is kept, 8 at most; 0 keeps none.
@@ -43,25 +43,20 @@ class History(Observer):
             counts["w", _part(job.start_ms - job.due_ms)] += 1
             counts["r", _part(seconds * 1000)] += 1
 
-    async def write(self, redis: ArqRedis, queue: str, now_ms: int) -> None:
+    def add(self, pipe: Pipeline, queue: str, now_ms: int) -> None:
         """Add to the minute that it is by Redis' time what has ended since.
 
-        Raises:
-            redis.exceptions.RedisError, OSError: Redis is unreachable; what has
-                ended since the last time is not counted then.
+        Should Redis be unreachable when the pipe is executed, that is not counted.
         """
         if not self._counts:
             return
         found, self._counts = self._counts, {}
         key = queue + HISTORY + str(now_ms // MINUTE_MS)
-        async with redis.pipeline(transaction=True) as pipe:
-            for name, counts in found.items():
-                for kind, count in counts.items():
-                    text = kind if isinstance(kind, str) else f"{kind[0]}{kind[1]}"
-                    pipe.hincrby(key, f"{text}:{name}", count)
-            pipe.pexpire(key, self._keep_ms + MINUTE_MS)
-            # What others have left under this name is no outage.
-            await pipe.execute(raise_on_error=False)
+        for name, counts in found.items():
+            for kind, count in counts.items():
+                text = kind if isinstance(kind, str) else f"{kind[0]}{kind[1]}"
+                pipe.hincrby(key, f"{text}:{name}", count)
+        pipe.pexpire(key, self._keep_ms + MINUTE_MS)
 
 
 def _part(ms: float) -> int:

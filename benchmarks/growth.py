@@ -81,12 +81,14 @@ def memory(peer: "Peer", server: "Server") -> Iterator[tuple[str, float]]:
 
 
 def idle(peer: "Peer", server: "Server") -> Iterator[tuple[str, float]]:
-    """What an enqueue costs Redis, its job included, beside so many idle workers."""
+    """What an enqueue costs Redis, its job included, beside so many idle workers; and
+    what these cost while nothing is enqueued, which is not counted with it."""
     for count in (1, 10, 50, 100):
         server.clear()
-        [[asked, cpu]] = peer.python(server, "idle.py", count)
+        [[asked, cpu, idle]] = peer.python(server, "idle.py", count)
         yield f"scripts for an enqueue and its job, {count} idle workers", asked
         yield f"µs of Redis' CPU for them, {count} idle workers", cpu
+        yield f"µs of Redis' CPU for each of {count} idle workers, a second", idle
 
 
 def workers(

@@ -3,6 +3,7 @@
 It is loaded before they are, and they import arq.worker.Worker.
 """
 
+import gc
 import os
 import sys
 import types
@@ -64,5 +65,11 @@ for module in (arq, arq.worker):
     vars(module)["Worker"] = FailsAtOnce
 
 
+gc.disable()
+
+
 def pytest_runtest_setup() -> None:
     os.environ.pop("WATCHFILES_CHANGES", None)  # left by test_run_watch
+    # Some leave tasks, of which asyncio complains in the log when they are collected:
+    # between two tests, since others look at the end of theirs.
+    gc.collect()

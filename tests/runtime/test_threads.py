@@ -56,8 +56,7 @@ async def test_the_count_of_threads_is_right_whatever_ends_their_jobs(
     async with app.worker(hang, sync, **options, ctx={"let_go": let_go}) as worker:
         jobs = [await app.enqueue(hang, f"{n}") for n in range(10)]
         done = [await app.enqueue(sync, f"d{n}") for n in range(5)]
-        for n in range(10):
-            await notes.started(f"{n}")
+        await until(lambda: len(notes.starts()) == 15)
         aborts = [app.lookup.abort_job(job.job_id) for job in jobs[:5]]
         assert all(await asyncio.gather(*aborts))
         for job in jobs[5:]:

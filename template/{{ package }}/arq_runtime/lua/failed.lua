@@ -27,7 +27,7 @@ end
 -- Another job has taken the id of a failed one, if there is one.
 local function replace_failed(id)
   local task = redis.pcall('hget', failed_job .. id, 'task')
-  if task and redis.call('del', failed_job .. id) == 1 then
+  if redis.call('del', failed_job .. id) == 1 then
     forget_failed(id, type(task) == 'string' and task or '')
   end
 end

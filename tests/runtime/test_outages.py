@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pytest
 import redis.asyncio
 from arq_runtime.connection import parse_redis_url
 from arq_runtime.line import Line
-from arq_runtime.scripts import script
+from arq_runtime.scripts import Script, script
 from arq_runtime.worker import loop, outages
 from kit import App, until
 from noting import Notes, fail, job, once_slow
 from processes import Processes
 from proxy import Proxy
+from redis.asyncio.connection import Connection
 from support import OwnRedis, free_port, is_master, sentinel
 
 pytestmark = pytest.mark.slow
@@ -216,6 +218,31 @@ async def test_a_kept_connection_that_was_closed_is_no_outage(app: App) -> None:
         assert await line.run(script("aborts"), [], []) == []
         await app.redis.execute_command("CLIENT", "KILL", "SKIPME", "yes")
     await other.close()
+
+
+async def test_no_call_gets_the_answer_of_one_that_was_cancelled(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the very moment in which it was its turn, and another is sent."""
+    text = "return ARGV[1]"
+    echo = Script(text, sha1(text.encode()).hexdigest())
+    line = Line(app.redis)
+    await line.run(echo, [], ["before"])
+    read = Connection.read_response
+
+    async def leave(self: Connection, *args: Any, **kwargs: Any) -> Any:
+        answer = await read(self, *args, **kwargs)
+        second.cancel()
+        return answer
+
+    async def first_and_third() -> list[bytes]:
+        return [await line.run(echo, [], [name]) for name in ("first", "third")]
+
+    monkeypatch.setattr(Connection, "read_response", leave)
+    others = asyncio.create_task(first_and_third())
+    second = asyncio.create_task(line.run(echo, [], ["second"]))
+    assert await others == [b"first", b"third"]
+    assert second.cancelled()
 
 
 async def test_a_reconnected_worker_hears_of_new_jobs(

@@ -29,7 +29,7 @@ class _Kept:
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.calls = 0
-        self.has_answered = False
+        self.sent = self.answered = 0
         self.is_lost = False
         self.used_at = 0.0
         self.reading = asyncio.Lock()
@@ -100,7 +100,7 @@ class Line:
         try:
             return await self._try(wait, command, on_sent)
         except ConnectionError:
-            if before is None or not before.has_answered:
+            if before is None or not before.answered:
                 raise
         return await self._try(wait, command, on_sent)
 
@@ -116,10 +116,14 @@ class Line:
                 async with self._sending:
                     kept = await self._connected()
                     kept.calls += 1
+                    place, kept.sent = kept.sent, kept.sent + 1
                     await _send(kept.connection, wait, command)
                 if on_sent:
                     on_sent()
                 async with kept.reading:
+                    # One before may have left without its answer, which is next then.
+                    if kept.is_lost or place != kept.answered:
+                        raise ConnectionError("Connection lost")
                     return await self._read(kept, wait, command)
         except BaseException as exc:
             if kept and (not isinstance(exc, ResponseError) or is_of_replica(exc)):
@@ -134,20 +138,20 @@ class Line:
     async def _read(
         self, kept: _Kept, wait: Sequence[Any], command: Sequence[Any]
     ) -> Any:
-        if kept.is_lost:  # by a call before, whose answer may come still
-            raise ConnectionError("Connection lost")
         answer = None
-        if wait:
-            try:
+        try:
+            if wait:
+                try:
+                    answer = await kept.connection.read_response()
+                    self.was_woken = answer is not None
+                except ResponseError:
+                    self.refused_at = self._loop.time()
+            if command:
                 answer = await kept.connection.read_response()
-                self.was_woken = answer is not None
-            except ResponseError:
-                self.refused_at = self._loop.time()
-        if command:
-            answer = await kept.connection.read_response()
-        kept.has_answered = True
-        kept.used_at = self._loop.time()
-        return answer
+            return answer
+        finally:  # of an error, too
+            kept.answered += 1
+            kept.used_at = self._loop.time()
 
     async def _connected(self) -> _Kept:
         kept = self._kept

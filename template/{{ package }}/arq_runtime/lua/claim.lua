@@ -7,7 +7,7 @@
 --       claim holds, in ms since 1970; bytes that the reply may have; from which try on
 --       a job whose worker was killed runs apart; "1" where such a one may be taken; "1"
 --       where the highest priority always comes first
--- Reply: jobs; length of the queue; ms until the next is due; number of abort marks;
+-- Reply: jobs; 1 if the queue is empty; ms until the next is due; number of abort marks;
 --        is it paused; now, in ms. A job: id, score, payload (or its size, if that is
 --        too large for the reply), try, abort mark, last error, 1 if it runs apart, end of
 --        a payload that is too large.
@@ -48,13 +48,16 @@ end
 local may_claim, looked_at, wake = free > 0 and is_paused == 0, 0, queue .. ':wake'
 
 -- Idle workers wait for the list's entries: none is left where no job is. Most looks of
--- theirs find none, and that is all then.
-local first = redis.call('zrange', queue, 0, 0, 'WITHSCORES')[2]
-if is_paused == 0 and not has_lines and not (first and tonumber(first) <= instant) then
-  redis.call('del', wake)
+-- theirs find none, and that is all then; or one alone.
+if is_paused == 0 then redis.call('del', wake) end
+local head = redis.call('zrange', queue, 0, 1, 'WITHSCORES')
+local is_empty, first, second = head[1] and 0 or 1, tonumber(head[2]), tonumber(head[4])
+local is_due = first and first <= instant
+if is_paused == 0 and not has_lines and not is_due then
   local wait = first and math.min(first - now, 3600000) or 3600000
-  return {{}, redis.call('zcard', queue), wait, marks, is_paused, now}
+  return {{}, is_empty, wait, marks, is_paused, now}
 end
+local is_single = is_due and not has_lines and not (second and second <= instant)
 
 local function was_killed(try, last_error)
   if try < apart_from then return false end
@@ -243,11 +246,13 @@ end
 while free > 0 and may_claim and looked_at < limit and not is_full do
   if has_lines then look_around() end
   local most = math.min(free, limit)
-  local due = redis.call('zrangebyscore', queue, '-inf', instant, 'WITHSCORES', 'LIMIT',
-    0, most)
+  local due = {head[1], head[2]}
+  if not is_single or looked_at > 0 then
+    due = redis.call('zrangebyscore', queue, '-inf', instant, 'WITHSCORES', 'LIMIT', 0,
+      most)
+  end
   local found = #due
   if found == 0 then break end
-  redis.call('del', last_claim)
   is_share = false
   if is_strict ~= '1' and is_urgent(due[2]) then due = with_a_share(due) end
   for i = 1, #due, 2 do
@@ -261,18 +266,19 @@ if in_a_row then redis.pcall('set', queue .. ':in_a_row', in_a_row, 'PX', 864000
 if #taken > 0 then
   redis.call('set', last_claim, token .. cjson.encode(taken), 'PX', lease)
 end
+if is_single and #jobs == 1 and not has_lines then
+  local wait = math.min((second or PARKED) - now, lease, 3600000)
+  return {jobs, is_empty, wait, marks, is_paused, now}
+end
 -- An entry is left where some jobs are left to others.
 local look = has_lines and redis.pcall('zrange', looks, 0, 0, 'WITHSCORES')[2]
-if is_paused == 0 then
-  if looked_at >= limit or is_full or look and look - instant <= 0 or free <= 0
-      and #redis.call('zrangebyscore', queue, '-inf', instant, 'LIMIT', 0, 1) > 0 then
-    wake_up(wake, 0)
-  else
-    redis.call('del', wake)
-  end
+if is_paused == 0 and (looked_at >= limit or is_full or look and look - instant <= 0
+    or free <= 0
+      and #redis.call('zrangebyscore', queue, '-inf', instant, 'LIMIT', 0, 1) > 0) then
+  wake_up(wake, 0)
 end
 local next = redis.call('zrangebyscore', queue, '(' .. string.format('%.17g', instant),
   '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 local wait = (looked_at >= limit or is_full) and 0 or next[2] and next[2] - now or 3600000
 if may_claim and look then wait = math.min(wait, math.max(look - now, 0)) end
-return {jobs, redis.call('zcard', queue), math.min(wait, 3600000), marks, is_paused, now}
+return {jobs, is_empty, math.min(wait, 3600000), marks, is_paused, now}

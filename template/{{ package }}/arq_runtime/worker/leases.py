@@ -53,7 +53,7 @@ _RENEW = script("control", "lease", "renew")
 class QueueState:
     """What the last claim has told of the queue."""
 
-    length: int = 0
+    is_empty: bool = True
     next_due_s: float = 0.0
     """In so many seconds another job is due."""
     abort_marks: int = 0
@@ -212,7 +212,7 @@ class Leases:
         ]
         ahead = wait if is_idle else ()
         answer = await self._run(_CLAIM, keys, values, ahead)
-        jobs, length, next_due_ms, abort_marks, is_paused, now_ms = answer
+        jobs, is_empty, next_due_ms, abort_marks, is_paused, now_ms = answer
         age_ms = self.now_ms() - now_ms
         self._note_time(now_ms)
         if jobs and age_ms > to_ms(lease_s / 2):
@@ -225,7 +225,7 @@ class Leases:
             state = "paused" if is_paused else "resumed"
             logger.info("Queue %s is %s", self.queue, state)
         self.state = QueueState(
-            length,
+            bool(is_empty),
             next_due_ms / 1000,
             abort_marks,
             bool(is_paused),

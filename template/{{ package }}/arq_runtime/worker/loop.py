@@ -251,7 +251,7 @@ class Loop(arq.worker.Worker):
 
     def _is_over(self) -> bool:
         state = self.leases.state
-        has_done_all = self.burst and (state.length == 0 or state.is_paused)
+        has_done_all = self.burst and (state.is_empty or state.is_paused)
         is_used_up = 0 <= self.max_burst_jobs <= self._jobs_started()
         return (has_done_all or is_used_up) and not self.tasks
 

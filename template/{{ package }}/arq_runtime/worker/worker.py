@@ -82,10 +82,9 @@ class Worker(Loop):
     async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
         """Enqueue the cron jobs that are due within some windows of `delay` seconds."""
         window = timedelta(seconds=delay * num_windows)
-        # A burst is not over while there are some.
-        self.leases.state.length += await self.schedule.run(
-            self.pool, n, window, is_paused=self.leases.state.is_paused
-        )
+        state = self.leases.state
+        if await self.schedule.run(self.pool, n, window, is_paused=state.is_paused):
+            state.is_empty = False  # a burst is not over
 
     async def record_health(self) -> None:
         """Say that this worker lives and what it does, for `--check` and the like."""

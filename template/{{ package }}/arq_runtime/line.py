@@ -7,6 +7,7 @@ from typing import Any
 
 from arq import ArqRedis
 from redis.exceptions import ConnectionError, NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .connection import is_of_replica, losses_named
 from .scripts import Script
@@ -28,6 +29,9 @@ class _Kept:
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
+        # Before Python 3.12, redis-py's own limit makes a task of whatever is sent.
+        self.timeout_s: float | None = connection.socket_timeout
+        connection.socket_timeout = None
         self.calls = 0
         self.sent = self.answered = 0
         self.is_lost = False
@@ -117,17 +121,21 @@ class Line:
                     kept = await self._connected()
                     kept.calls += 1
                     place, kept.sent = kept.sent, kept.sent + 1
-                    await _send(kept.connection, wait, command)
+                    async with asyncio.timeout(kept.timeout_s):
+                        await _send(kept.connection, wait, command)
                 if on_sent:
                     on_sent()
                 async with kept.reading:
                     # One before may have left without its answer, which is next then.
                     if kept.is_lost or place != kept.answered:
                         raise ConnectionError("Connection lost")
-                    return await self._read(kept, wait, command)
+                    async with asyncio.timeout(kept.timeout_s):
+                        return await self._read(kept, wait, command)
         except BaseException as exc:
             if kept and (not isinstance(exc, ResponseError) or is_of_replica(exc)):
                 await self._lose(kept)
+            if isinstance(exc, TimeoutError):
+                raise RedisTimeoutError("Timeout waiting for an answer") from None
             raise
         finally:
             if kept:
@@ -171,6 +179,7 @@ class Line:
     async def _release(self, kept: _Kept) -> None:
         if self._kept is kept:
             self._kept = None
+        kept.connection.socket_timeout = kept.timeout_s
         await self._pool.release(kept.connection)
 
 

@@ -20,9 +20,9 @@ PROGRAM = PATHS[0] / "arq_runtime/worker/alive.py"
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Of workers in a directory of their own; two seconds of silence are too many."""
+    """Of workers in a directory of their own; five seconds of silence are too many."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(alive, "SILENCE_S", 2.5)
+    monkeypatch.setattr(alive, "SILENCE_S", 5)
 
 
 def live() -> str:

@@ -4,8 +4,8 @@
     python core/arq_runtime/worker/alive.py --ready  # and Redis answered it lately
 
 Exits with 0 where each worker of this host, or container, is; else with 1 and a line.
-A worker sets the times of a file each second: of its last change, when the event loop
-answered, and of the last access to it, when Redis did. This looks at them, without
+A worker sets the times of a file every two seconds: of its last change, when the event
+loop answered, and of the last access to it, when Redis did. This looks at them, without
 importing more than it needs. The files are in a directory of TMPDIR, under the workers'
 process ids.
 """

@@ -1,6 +1,6 @@
 """What runs beside the main loop.
 
-Each second: does the event loop answer? Whoever asks is told, and what blocks it.
+Now and then: does the event loop answer? Whoever asks is told, and what blocks it.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ from .processes import is_orphan
 
 logger = logging.getLogger("arq.worker")
 
+#: How often that is looked at, in seconds: it is much of what an idle worker does.
+TICK_S = 2
 #: How long the loop may be blocked before that is said, in seconds.
 BLOCKED_S = 2
 
@@ -45,7 +47,7 @@ def pulse(*workers: Leases) -> Iterator[None]:
         if is_orphan(parent):
             parent = os.getppid()  # a second signal would not wait for running jobs
             os.kill(os.getpid(), signal.SIGTERM)
-        due = loop.time() + 1
+        due = loop.time() + TICK_S
         ticking = loop.call_at(due, tick, due)
 
     tick(loop.time())

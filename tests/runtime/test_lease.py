@@ -101,7 +101,7 @@ async def test_who_was_blocked_and_lost_its_lease_cannot_finish_the_job(
     [start] = await notes.started("blocks")
     async with app.worker(block, ctx={"who": "second"}):
         assert (await app.result_of(jobs["blocks"].job_id))["r"] == "second"
-        await until(lambda: time.time() > start.at + 3.5)  # long enough to be said
+        await until(lambda: time.time() > start.at + 5)  # long enough to be said
         notes.let_go("blocks")
         await notes.ended("blocks", 2)
         await first.wait_for("blocked")

@@ -1,6 +1,6 @@
 """The generated queue beside every peer, in one run: a table of ratios.
 
-    uv run benchmarks/queues.py                            # all, in less than twenty minutes
+    uv run benchmarks/queues.py                            # all, in less than half an hour
     uv run benchmarks/queues.py --only "10 slots" --peers paxx-arq SAQ --rounds 1
 
 Each peer runs in an environment of its own (.cache/), as its documentation shows it, with

@@ -47,9 +47,11 @@ if redis.call('exists', paused, aborts, looks) > 0 then
 end
 local may_claim, looked_at, wake = free > 0 and is_paused == 0, 0, queue .. ':wake'
 
--- Idle workers wait for the list's entries: none is left where no job is. Most looks of
--- theirs find none, and that is all then; or one alone.
+-- Idle workers wait for the list's entries: none is left where no job is. This comes before
+-- all other writes, since it needs no memory: after it, a full Redis takes those, too.
 if is_paused == 0 then redis.call('del', wake) end
+-- Most looks of idle workers find no job, and that is all then; most others find one
+-- alone, and need not look again.
 local head = redis.call('zrange', queue, 0, 1, 'WITHSCORES')
 local is_empty, first, second = head[1] and 0 or 1, tonumber(head[2]), tonumber(head[4])
 local is_due = first and first <= instant

@@ -76,6 +76,11 @@ def at_length(peer: "Peer", server: "Server") -> Iterator[tuple[str, float]]:
                         time.sleep(0.01)
                 name = f"µs of Redis to claim and finish a job, {queued:,} queued"
                 rounds[name].append(seen["µs"] / jobs)
+    yield from medians(rounds)
+
+
+def medians(rounds: dict[str, list[float]]) -> Iterator[tuple[str, float]]:
+    """Of what was measured in turn."""
     for name, values in rounds.items():
         yield name, statistics.median(values)
 
@@ -163,15 +168,14 @@ def servers(
             ).values()
             return rate
 
-    rounds: dict[int, list[float]] = defaultdict(list)
+    name = "no-op jobs per second, {} servers, each on a core with its worker"
+    rounds: dict[str, list[float]] = defaultdict(list)
     for _ in range(SERVER_ROUNDS):
         for count in (1, 2):
             with ThreadPoolExecutor() as threads:
                 rates = threads.map(drained, range(count))
-                rounds[count].append(sum(rates))
-    for count, values in rounds.items():
-        name = "no-op jobs per second, {} servers, each on a core with its worker"
-        yield name.format(count), statistics.median(values)
+                rounds[name.format(count)].append(sum(rates))
+    yield from medians(rounds)
 
 
 def results(

@@ -15,7 +15,8 @@ of SAQ, Dramatiq, RQ and Celery.
 
 Rounds are interleaved over the peers, in an order that changes. A peer is quoted as a
 multiple of ours in the same round: the median of the rounds, the lowest and the highest.
-The server is one embedded Valkey on the same machine; procrastinate has a PostgreSQL.
+The server is one embedded Valkey on the same machine, but for queues of different lengths,
+see growth.py; procrastinate has a PostgreSQL.
 """
 
 import argparse
